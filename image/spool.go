@@ -1,0 +1,210 @@
+package image
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"sort"
+)
+
+// A spool is the temporary file in which a Tree keeps content. It is only ever appended to.
+type spool struct {
+	f   *os.File
+	off int64
+	buf []byte
+}
+
+// newSpool makes the file below dir. Where the system allows it, it has no name from the start,
+// so that nothing is left of it however the process ends.
+func newSpool(dir string) (*spool, error) {
+	f, err := os.CreateTemp(dir, ".iscadm-spool-*")
+	if err != nil {
+		return nil, err
+	}
+	if runtime.GOOS != "windows" {
+		if err := os.Remove(f.Name()); err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
+	}
+	return &spool{f: f}, nil
+}
+
+func (s *spool) Close() error {
+	err := s.f.Close()
+	if runtime.GOOS == "windows" {
+		err = errors.Join(err, os.Remove(s.f.Name()))
+	}
+	return err
+}
+
+func (s *spool) open(n *node) (io.ReaderAt, io.Closer, error) {
+	return offsetReader{s.f, n.at}, nopCloser{}, nil
+}
+
+// block is the unit in which holes are found: the page and block size of nearly everything.
+const block = 4096
+
+var zeros [block]byte
+
+// ErrTooLarge is returned where content is larger than the limit it was given.
+var ErrTooLarge = errors.New("content exceeds the limit")
+
+// store appends the content of r to the spool, all-zero blocks left out, and returns where its
+// data starts, the extents if it has holes, its size and its digest.
+func (s *spool) store(r io.Reader, limit int64) (at int64, ext []Extent, size int64, sum [sha256.Size]byte, err error) {
+	if s.buf == nil {
+		s.buf = make([]byte, 256*block)
+	}
+	at = s.off
+	h := sha256.New()
+	sparse := false
+	for {
+		n, err := io.ReadFull(r, s.buf)
+		if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+			return 0, nil, 0, sum, err
+		}
+		if limit-size < int64(n) {
+			return 0, nil, 0, sum, fmt.Errorf("%w of %d bytes", ErrTooLarge, limit)
+		}
+		data := s.buf[:n]
+		h.Write(data)
+		for len(data) > 0 {
+			// A run is a number of blocks that are all data or all zeros.
+			run := min(block, len(data))
+			hole := run == block && bytes.Equal(data[:run], zeros[:])
+			for len(data)-run >= block && bytes.Equal(data[run:run+block], zeros[:]) == hole {
+				run += block
+			}
+			if !hole && len(data)-run < block {
+				run = len(data)
+			}
+			if hole {
+				sparse = true
+			} else {
+				if _, err := s.f.WriteAt(data[:run], s.off); err != nil {
+					return 0, nil, 0, sum, err
+				}
+				s.off += int64(run)
+				if k := len(ext) - 1; k >= 0 && ext[k].Off+ext[k].Len == size {
+					ext[k].Len += int64(run)
+				} else {
+					ext = append(ext, Extent{size, int64(run)})
+				}
+			}
+			size += int64(run)
+			data = data[run:]
+		}
+		if err != nil { // the end
+			break
+		}
+	}
+	if !sparse {
+		ext = nil
+	} else if ext == nil {
+		ext = []Extent{}
+	}
+	h.Sum(sum[:0])
+	return at, ext, size, sum, nil
+}
+
+type offsetReader struct {
+	r   io.ReaderAt
+	off int64
+}
+
+func (o offsetReader) ReadAt(p []byte, off int64) (int, error) { return o.r.ReadAt(p, o.off+off) }
+
+type nopCloser struct{}
+
+func (nopCloser) Close() error { return nil }
+
+// dense is a File without holes. Reads end at its size.
+type dense struct {
+	io.ReaderAt
+	io.Closer
+	size int64
+}
+
+func (d *dense) Size() int64 { return d.size }
+
+func (d *dense) Extents() []Extent {
+	if d.size == 0 {
+		return nil
+	}
+	return []Extent{{0, d.size}}
+}
+
+func (d *dense) ReadAt(p []byte, off int64) (int, error) {
+	if off >= d.size {
+		return 0, io.EOF
+	}
+	if int64(len(p)) <= d.size-off {
+		return d.ReaderAt.ReadAt(p, off)
+	}
+	n, err := d.ReaderAt.ReadAt(p[:d.size-off], off)
+	if err == nil {
+		err = io.EOF
+	}
+	return n, err
+}
+
+// sparse is a File whose data stands packed in r.
+type sparse struct {
+	r io.ReaderAt
+	io.Closer
+	size int64
+	ext  []Extent
+	at   []int64 // of each extent in r
+}
+
+func newSparse(r io.ReaderAt, c io.Closer, size int64, ext []Extent) *sparse {
+	s := &sparse{r: r, Closer: c, size: size, ext: ext, at: make([]int64, len(ext))}
+	var at int64
+	for i, x := range ext {
+		s.at[i] = at
+		at += x.Len
+	}
+	return s
+}
+
+func (s *sparse) Size() int64       { return s.size }
+func (s *sparse) Extents() []Extent { return s.ext }
+
+func (s *sparse) ReadAt(p []byte, off int64) (int, error) {
+	if off >= s.size {
+		return 0, io.EOF
+	}
+	end := error(nil)
+	if int64(len(p)) > s.size-off {
+		p, end = p[:s.size-off], io.EOF
+	}
+	done := 0
+	i := sort.Search(len(s.ext), func(i int) bool { return s.ext[i].Off+s.ext[i].Len > off })
+	for done < len(p) {
+		pos := off + int64(done)
+		if i == len(s.ext) || pos < s.ext[i].Off {
+			stop := len(p)
+			if i < len(s.ext) {
+				stop = min(stop, done+int(s.ext[i].Off-pos))
+			}
+			clear(p[done:stop])
+			done = stop
+			continue
+		}
+		x := s.ext[i]
+		n := min(len(p)-done, int(x.Off+x.Len-pos))
+		if m, err := s.r.ReadAt(p[done:done+n], s.at[i]+pos-x.Off); m < n {
+			if err == nil || err == io.EOF {
+				err = io.ErrUnexpectedEOF
+			}
+			return done + m, err
+		}
+		done += n
+		i++
+	}
+	return done, end
+}
