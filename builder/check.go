@@ -1,0 +1,3 @@
+package builder
+
+func (p *parser) check() {}
