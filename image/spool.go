@@ -1,7 +1,6 @@
 package image
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -61,54 +60,38 @@ func (s *spool) store(r io.Reader, limit int64) (at int64, ext []Extent, size in
 	}
 	at = s.off
 	h := sha256.New()
-	sparse := false
-	for {
-		n, err := io.ReadFull(r, s.buf)
-		if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+	var x extents
+	keep := func(data []byte) error {
+		_, err := s.f.WriteAt(data, s.off)
+		s.off += int64(len(data))
+		return err
+	}
+	for end := false; !end; {
+		n, err := fill(r, s.buf)
+		if end = err == io.EOF; err != nil && !end {
 			return 0, nil, 0, sum, err
 		}
-		if limit-size < int64(n) {
+		if limit-x.size < int64(n) {
 			return 0, nil, 0, sum, fmt.Errorf("%w of %d bytes", ErrTooLarge, limit)
 		}
-		data := s.buf[:n]
-		h.Write(data)
-		for len(data) > 0 {
-			// A run is a number of blocks that are all data or all zeros.
-			run := min(block, len(data))
-			hole := run == block && bytes.Equal(data[:run], zeros[:])
-			for len(data)-run >= block && bytes.Equal(data[run:run+block], zeros[:]) == hole {
-				run += block
-			}
-			if !hole && len(data)-run < block {
-				run = len(data)
-			}
-			if hole {
-				sparse = true
-			} else {
-				if _, err := s.f.WriteAt(data[:run], s.off); err != nil {
-					return 0, nil, 0, sum, err
-				}
-				s.off += int64(run)
-				if k := len(ext) - 1; k >= 0 && ext[k].Off+ext[k].Len == size {
-					ext[k].Len += int64(run)
-				} else {
-					ext = append(ext, Extent{size, int64(run)})
-				}
-			}
-			size += int64(run)
-			data = data[run:]
+		h.Write(s.buf[:n])
+		if err := x.scan(s.buf[:n], keep); err != nil {
+			return 0, nil, 0, sum, err
 		}
-		if err != nil { // the end
-			break
-		}
-	}
-	if !sparse {
-		ext = nil
-	} else if ext == nil {
-		ext = []Extent{}
 	}
 	h.Sum(sum[:0])
-	return at, ext, size, sum, nil
+	return at, x.list(), x.size, sum, nil
+}
+
+// fill reads until buf is full. Unlike [io.ReadFull] it returns the reader's own error, so that a
+// clean end and a truncated stream stay apart.
+func fill(r io.Reader, buf []byte) (n int, err error) {
+	for n < len(buf) && err == nil {
+		var m int
+		m, err = r.Read(buf[n:])
+		n += m
+	}
+	return n, err
 }
 
 type offsetReader struct {
@@ -122,18 +105,19 @@ type nopCloser struct{}
 
 func (nopCloser) Close() error { return nil }
 
-// dense is a File without holes. Reads end at its size.
+// dense is a File whose holes are not left out where it is stored. Reads end at its size.
 type dense struct {
 	io.ReaderAt
 	io.Closer
 	size int64
+	ext  []Extent // nil if it has no holes
 }
 
 func (d *dense) Size() int64 { return d.size }
 
 func (d *dense) Extents() []Extent {
-	if d.size == 0 {
-		return nil
+	if d.ext != nil || d.size == 0 {
+		return d.ext
 	}
 	return []Extent{{0, d.size}}
 }

@@ -32,7 +32,11 @@ type Tree struct {
 	spool   *spool
 	limits  Limits
 	bytes   int64 // sum of sizes added, against limits
+	index   int64 // sum of names, targets and attributes added, against maxIndex
 }
+
+// maxIndex bounds what an archive can make the index hold beside its entries.
+const maxIndex = 1 << 30
 
 // A node is an Entry with the place of its content. Its size times the number of entries is
 // what a tree costs in memory.
@@ -42,9 +46,9 @@ type node struct {
 	src uint32
 }
 
-// A source holds content of files.
+// A source holds content of files. Only the spool leaves holes out.
 type source interface {
-	// open returns the content of n as stored: holes are left out.
+	// open returns the content of n as it is stored.
 	open(n *node) (io.ReaderAt, io.Closer, error)
 	io.Closer
 }
@@ -238,8 +242,8 @@ func (t *Tree) Open(name string) (File, error) {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
 	}
 	ext, sparse := t.holes[n]
-	if !sparse {
-		return &dense{ReaderAt: r, Closer: c, size: n.Size}, nil
+	if !sparse || n.src != 0 {
+		return &dense{ReaderAt: r, Closer: c, size: n.Size, ext: ext}, nil
 	}
 	return newSparse(r, c, n.Size, ext), nil
 }
@@ -344,6 +348,13 @@ func (t *Tree) place(e Entry, how conflict) (*node, error) {
 	if old == nil && len(t.nodes) >= t.limits.Entries {
 		return nil, fmt.Errorf("entry %q: more than %d entries", e.Name, t.limits.Entries)
 	}
+	t.index += int64(len(e.Name) + len(e.Target))
+	for k, v := range e.Xattrs {
+		t.index += int64(len(k) + len(v))
+	}
+	if t.index > maxIndex {
+		return nil, fmt.Errorf("entry %q: names and extended attributes exceed %d bytes", e.Name, maxIndex)
+	}
 	var first *node
 	if e.HardLink != "" {
 		if first = t.nodes[e.HardLink]; first == nil {
@@ -397,9 +408,6 @@ func (t *Tree) parents(name string, mtime time.Time, how conflict) error {
 		return err
 	case p.IsDir():
 		return nil
-	case how == replaceAll && p.Type() != fs.ModeSymlink:
-		_, err := t.place(Entry{Name: dir, Mode: fs.ModeDir | 0o755, ModTime: mtime}, how)
-		return err
 	default:
 		return fmt.Errorf("entry %q: %q is a %s, not a directory", name, dir, TypeName(p.Mode))
 	}
@@ -538,6 +546,7 @@ func (t *Tree) Freeze(latest time.Time) {
 		t.promote(n, lowest, rest)
 		delete(t.holes, n)
 	}
+	t.share()
 	for _, n := range t.nodes {
 		if !latest.IsZero() && n.ModTime.After(latest) {
 			n.ModTime = latest
@@ -545,6 +554,17 @@ func (t *Tree) Freeze(latest time.Time) {
 	}
 	t.walk()
 	t.nodes = nil
+}
+
+// share gives every further name of an object the metadata of its first.
+func (t *Tree) share() {
+	for first, names := range t.links {
+		for _, name := range names {
+			n := t.nodes[name]
+			n.Entry = t.nodes[first].Entry
+			n.Name, n.HardLink = name, first
+		}
+	}
 }
 
 // Links returns the further names of the object whose first name is name, sorted.

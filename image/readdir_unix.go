@@ -1,0 +1,217 @@
+//go:build unix
+
+package image
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// inode tells the objects of a file system apart.
+type inode struct{ dev, ino uint64 }
+
+// A dirWalk is one walk of a folder by openat(2), so that no link is followed however the folder
+// changes meanwhile.
+type dirWalk struct {
+	*loader
+	ctx  context.Context
+	src  *dirSource
+	dev  uint64
+	seen map[inode]string // first name of objects with several
+}
+
+// walk enters all that is below the source's folder.
+func (l *loader) walk(ctx context.Context, s *dirSource) error {
+	fd, err := unix.Open(s.dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &fs.PathError{Op: "open", Path: s.dir, Err: err}
+	}
+	f := os.NewFile(uintptr(fd), s.dir)
+	defer f.Close()
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return reading(s.dir, ".", err)
+	}
+	w := &dirWalk{loader: l, ctx: ctx, src: s, dev: uint64(st.Dev), seen: map[inode]string{}}
+	return w.dir(f, ".", &st)
+}
+
+// dir enters an open directory and all below it.
+func (w *dirWalk) dir(f *os.File, rel string, st *unix.Stat_t) error {
+	if err := w.ctx.Err(); err != nil {
+		return err
+	}
+	if uint64(st.Dev) != w.dev {
+		return reading(w.src.dir, rel, errors.New("is on another file system: unmount it or give it as a tree of its own"))
+	}
+	e, err := entryOf(st)
+	if err != nil {
+		return reading(w.src.dir, rel, err)
+	}
+	if e.Xattrs, err = fdXattrs(int(f.Fd())); err != nil {
+		return reading(w.src.dir, rel, err)
+	}
+	if err := w.enter(e, rel, 0); err != nil {
+		return err
+	}
+	names, err := f.Readdirnames(-1)
+	if err != nil {
+		return reading(w.src.dir, rel, err)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		below := name
+		if rel != "." {
+			below = rel + "/" + name
+		}
+		if err := w.object(int(f.Fd()), name, below); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// object enters what name is in the open directory.
+func (w *dirWalk) object(dirfd int, name, rel string) error {
+	var st unix.Stat_t
+	if err := unix.Fstatat(dirfd, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return reading(w.src.dir, rel, err)
+	}
+	e, err := entryOf(&st)
+	if err != nil {
+		return reading(w.src.dir, rel, err)
+	}
+	if !e.IsDir() && st.Nlink > 1 {
+		id := inode{uint64(st.Dev), uint64(st.Ino)}
+		if first, ok := w.seen[id]; ok {
+			e.HardLink = first
+			return w.enter(e, rel, 0)
+		}
+		w.seen[id] = rel
+	}
+	switch e.Type() {
+	case fs.ModeDir:
+		fd, err := openat(dirfd, name, unix.O_DIRECTORY)
+		if err != nil {
+			return reading(w.src.dir, rel, err)
+		}
+		f := os.NewFile(uintptr(fd), rel)
+		defer f.Close()
+		if err := unix.Fstat(fd, &st); err != nil {
+			return reading(w.src.dir, rel, err)
+		}
+		return w.dir(f, rel, &st)
+	case 0:
+		fd, err := openat(dirfd, name, 0)
+		if err != nil {
+			return reading(w.src.dir, rel, err)
+		}
+		defer unix.Close(fd)
+		if err := unix.Fstat(fd, &st); err != nil {
+			return reading(w.src.dir, rel, err)
+		}
+		if e, err = entryOf(&st); err == nil && !e.IsRegular() {
+			err = errors.New("changed while it was read")
+		}
+		if err == nil {
+			e.Xattrs, err = fdXattrs(fd)
+		}
+		if err != nil {
+			return reading(w.src.dir, rel, err)
+		}
+		e.Size = st.Size
+		return w.enter(e, rel, changed(&st))
+	case fs.ModeSymlink:
+		if e.Target, err = readlinkat(dirfd, name, w.src.dir+"/"+rel); err != nil {
+			return reading(w.src.dir, rel, err)
+		}
+	}
+	if e.Xattrs, err = pathXattrs(dirfd, name); err != nil {
+		return reading(w.src.dir, rel, err)
+	}
+	return w.enter(e, rel, 0)
+}
+
+// openat opens without following a link or waiting for the other end of a fifo.
+func openat(dirfd int, name string, flags int) (int, error) {
+	for {
+		fd, err := unix.Openat(dirfd, name, flags|unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+		if err != unix.EINTR {
+			return fd, err
+		}
+	}
+}
+
+// openBelow opens a regular file below dir, none of whose elements may be a link, and returns its
+// size and change time.
+func openBelow(dir, name string) (f *os.File, size, change int64, err error) {
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	for rest := name; rest != "" && err == nil; {
+		elem, below, more := strings.Cut(rest, "/")
+		flags := 0
+		if more {
+			flags = unix.O_DIRECTORY
+		}
+		var next int
+		next, err = openat(fd, elem, flags)
+		unix.Close(fd)
+		fd, rest = next, below
+	}
+	if err != nil {
+		return nil, 0, 0, reading(dir, name, err)
+	}
+	f = os.NewFile(uintptr(fd), dir+"/"+name)
+	var st unix.Stat_t
+	if err = unix.Fstat(fd, &st); err == nil && uint32(st.Mode)&unix.S_IFMT != unix.S_IFREG {
+		err = errors.New("changed while it was read")
+	}
+	if err != nil {
+		f.Close()
+		return nil, 0, 0, reading(dir, name, err)
+	}
+	return f, st.Size, changed(&st), nil
+}
+
+// entryOf translates stat(2), names and content apart.
+func entryOf(st *unix.Stat_t) (Entry, error) {
+	e := Entry{UID: int(st.Uid), GID: int(st.Gid)}
+	sec, nsec := st.Mtim.Unix()
+	e.ModTime = time.Unix(sec, nsec)
+	mode := uint32(st.Mode)
+	switch mode & unix.S_IFMT {
+	case unix.S_IFREG:
+	case unix.S_IFDIR:
+		e.Mode = fs.ModeDir
+	case unix.S_IFLNK:
+		e.Mode = fs.ModeSymlink
+		mode = 0o777
+	case unix.S_IFIFO:
+		e.Mode = fs.ModeNamedPipe
+	case unix.S_IFSOCK:
+		e.Mode = fs.ModeSocket
+	case unix.S_IFCHR:
+		e.Mode = fs.ModeDevice | fs.ModeCharDevice
+	case unix.S_IFBLK:
+		e.Mode = fs.ModeDevice
+	default:
+		return e, errors.New("is of no known type")
+	}
+	if e.Mode&fs.ModeDevice != 0 {
+		e.Rdev = deviceOf(uint64(st.Rdev))
+	}
+	e.Mode = ModeOf(mode&0o7777, e.Mode)
+	return e, nil
+}
+
+// changed returns the change time in nanoseconds: any change of a file sets it.
+func changed(st *unix.Stat_t) int64 {
+	sec, nsec := st.Ctim.Unix()
+	return sec*1e9 + nsec
+}
