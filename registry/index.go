@@ -100,6 +100,14 @@ func (x *indexJSON) drop(tag string) bool {
 	return dropped
 }
 
+// set makes tag stand for d and for nothing else.
+func (x *indexJSON) set(tag string, d Descriptor) {
+	x.drop(tag)
+	d = d.bare()
+	d.Annotations = map[string]string{annotationRefName: tag}
+	x.manifests = append(x.manifests, indexEntry{Descriptor: d})
+}
+
 // resolve finds the descriptor of a tag.
 func (x *indexJSON) resolve(tag string) (Descriptor, error) {
 	var found *indexEntry
@@ -184,10 +192,7 @@ func (l *Layout) Tag(tag string, d Descriptor) error {
 		if fi.Size() != d.Size {
 			return fmt.Errorf("blob %s has %d bytes, its descriptor says %d", d.Digest, fi.Size(), d.Size)
 		}
-		x.drop(tag)
-		d := d.bare()
-		d.Annotations = map[string]string{annotationRefName: tag}
-		x.manifests = append(x.manifests, indexEntry{Descriptor: d})
+		x.set(tag, d)
 		return nil
 	})
 }
@@ -200,44 +205,4 @@ func (l *Layout) Untag(tag string) error {
 		}
 		return nil
 	})
-}
-
-// Tags returns the tags in the order of index.json. Other programs' may have any form.
-func (l *Layout) Tags() ([]string, error) {
-	x, err := l.readIndex()
-	if err != nil {
-		return nil, fmt.Errorf("OCI layout %q: %w", l.dir, err)
-	}
-	var tags []string
-	for _, e := range x.manifests {
-		if t := e.tag(); t != "" {
-			tags = append(tags, t)
-		}
-	}
-	return tags, nil
-}
-
-// Lookup returns the descriptor that a tag stands for, or that of the manifest with this digest.
-// The error is [fs.ErrNotExist] if there is none.
-func (l *Layout) Lookup(tagOrDigest string) (Descriptor, error) {
-	d, err := l.lookup(tagOrDigest)
-	if err != nil {
-		return Descriptor{}, fmt.Errorf("OCI layout %q: %w", l.dir, err)
-	}
-	return d, nil
-}
-
-func (l *Layout) lookup(tagOrDigest string) (Descriptor, error) {
-	if _, err := digestHex(tagOrDigest); err == nil {
-		data, err := l.ReadAll(tagOrDigest, maxManifest)
-		if err != nil {
-			return Descriptor{}, err
-		}
-		return describe(data)
-	}
-	x, err := l.readIndex()
-	if err != nil {
-		return Descriptor{}, err
-	}
-	return x.resolve(tagOrDigest)
 }

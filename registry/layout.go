@@ -138,16 +138,36 @@ func (l *Layout) blobPath(digest string) (string, error) {
 
 // Open opens a blob. Its bytes are not verified; [Layout.ReadAll] and [Layout.Blob] do that.
 func (l *Layout) Open(digest string) (*os.File, error) {
+	f, err := l.open(digest)
+	if err != nil {
+		return nil, fmt.Errorf("OCI layout %q: %w", l.dir, err)
+	}
+	return f, nil
+}
+
+func (l *Layout) open(digest string) (*os.File, error) {
 	path, err := l.blobPath(digest)
 	if err != nil {
 		return nil, err
 	}
-	return openRegular(path)
+	f, err := openRegular(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("blob %s: %w", digest, fs.ErrNotExist)
+	}
+	return f, err
 }
 
 // ReadAll returns the bytes of a blob of at most limit bytes, verified.
 func (l *Layout) ReadAll(digest string, limit int64) ([]byte, error) {
-	f, err := l.Open(digest)
+	data, err := l.readAll(digest, limit)
+	if err != nil {
+		return nil, fmt.Errorf("OCI layout %q: %w", l.dir, err)
+	}
+	return data, nil
+}
+
+func (l *Layout) readAll(digest string, limit int64) ([]byte, error) {
+	f, err := l.open(digest)
 	if err != nil {
 		return nil, err
 	}
@@ -159,7 +179,7 @@ func (l *Layout) ReadAll(digest string, limit int64) ([]byte, error) {
 	return readVerified(f, Descriptor{Digest: digest, Size: fi.Size()}, limit)
 }
 
-// PutBlob stores data and returns its digest.
+// PutBlob stores data as a blob and returns its digest.
 func (l *Layout) PutBlob(data []byte) (string, error) {
 	b, err := l.Create()
 	if err != nil {
@@ -223,17 +243,43 @@ func (b *Blob) Write(p []byte) (int, error) { return b.buf.Write(p) }
 // Commit makes the blob part of the layout, safe on disk, and returns its digest and its size in
 // bytes. That the layout has the blob already is no error. After an error the blob is gone.
 func (b *Blob) Commit() (digest string, size int64, err error) {
-	if b.f == nil {
-		return "", 0, fs.ErrClosed
-	}
-	defer b.Close()
-	if err := errors.Join(b.buf.Flush(), b.f.Sync()); err != nil {
+	if digest, err = b.finish(); err != nil {
 		return "", 0, err
 	}
-	digest = "sha256:" + hex.EncodeToString(b.hash.Sum(nil))
+	return digest, b.size, b.install(digest)
+}
+
+// commitAs makes the blob part of the layout if it is the one described.
+func (b *Blob) commitAs(d Descriptor) error {
+	digest, err := b.finish()
+	if err != nil {
+		return err
+	}
+	if digest != d.Digest || b.size != d.Size {
+		b.Close()
+		return fmt.Errorf("blob %s of %d bytes: got %s of %d bytes", d.Digest, d.Size, digest, b.size)
+	}
+	return b.install(digest)
+}
+
+// finish brings the bytes to the disk. After an error the blob is gone.
+func (b *Blob) finish() (digest string, err error) {
+	if b.f == nil {
+		return "", fs.ErrClosed
+	}
+	if err := errors.Join(b.buf.Flush(), b.f.Sync()); err != nil {
+		b.Close()
+		return "", err
+	}
+	return "sha256:" + hex.EncodeToString(b.hash.Sum(nil)), nil
+}
+
+// install gives the file its name.
+func (b *Blob) install(digest string) error {
+	defer b.Close()
 	path, err := b.l.blobPath(digest)
 	if err != nil {
-		return "", 0, err
+		return err
 	}
 	// The lock of the layout, because closing gives up the lock of the file, and Windows renames
 	// closed files only.
@@ -250,9 +296,9 @@ func (b *Blob) Commit() (digest string, size int64, err error) {
 		return nil
 	})
 	if err != nil {
-		return "", 0, fmt.Errorf("OCI layout %q: %w", b.l.dir, err)
+		return fmt.Errorf("OCI layout %q: %w", b.l.dir, err)
 	}
-	return digest, b.size, nil
+	return nil
 }
 
 // Close gives up a blob that was not committed. After Commit it does nothing.

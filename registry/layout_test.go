@@ -172,7 +172,7 @@ func TestCreateLayout(t *testing.T) {
 		if got := names(t, l); !slices.Equal(got, cleanLayout) {
 			t.Errorf("the layout has %q", got)
 		}
-		if tags, err := l.Tags(); err != nil || len(tags) > 0 {
+		if tags, err := l.Tags(t.Context()); err != nil || len(tags) > 0 {
 			t.Errorf("tags %q, %v", tags, err)
 		}
 	}
@@ -198,19 +198,19 @@ func TestTag(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	tags, err := l.Tags()
+	tags, err := l.Tags(t.Context())
 	if err != nil || !slices.Equal(tags, []string{"docker.io/x/y:z", "b", "a"}) {
 		t.Errorf("tags %q, %v", tags, err)
 	}
-	if d, err := l.Lookup("a"); err != nil || d.Digest != two.Digest {
+	if d, err := l.Resolve(t.Context(), "a"); err != nil || d.Digest != two.Digest {
 		t.Errorf("a is %+v, %v", d, err)
 	}
-	if d, err := l.Lookup(one.Digest); err != nil || d.Digest != one.Digest || d.MediaType != typeManifest || d.ArtifactType != "application/vnd.test" {
+	if d, err := l.Resolve(t.Context(), one.Digest); err != nil || d.Digest != one.Digest || d.MediaType != typeManifest || d.ArtifactType != "application/vnd.test" {
 		t.Errorf("%s is %+v, %v", one.Digest, d, err)
 	}
 	for _, none := range []string{"c", hexDigest} {
-		if _, err := l.Lookup(none); !errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("Lookup(%q): %v", none, err)
+		if _, err := l.Resolve(t.Context(), none); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("Resolve(%q): %v", none, err)
 		}
 	}
 	if err := errors.Join(l.Untag("a"), l.Untag("b")); err != nil {
@@ -271,7 +271,7 @@ func TestTagsConcurrently(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if all, err := l.Tags(); err != nil || len(all) != builders*tags {
+	if all, err := l.Tags(t.Context()); err != nil || len(all) != builders*tags {
 		t.Errorf("%d tags, %v; want %d", len(all), err, builders*tags)
 	}
 }
@@ -327,7 +327,7 @@ func TestKill(t *testing.T) {
 			w.Wait()
 		}
 		for _, tag := range []string{"golden", "moving"} {
-			d, err := l.Lookup(tag)
+			d, err := l.Resolve(t.Context(), tag)
 			if errors.Is(err, fs.ErrNotExist) && tag == "moving" {
 				continue // killed before the first tag
 			}

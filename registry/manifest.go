@@ -18,6 +18,15 @@ type manifest struct {
 	Annotations   map[string]string `json:"annotations,omitempty"`
 }
 
+// An index is an image index as it is written.
+type index struct {
+	SchemaVersion int               `json:"schemaVersion"`
+	MediaType     string            `json:"mediaType"`
+	ArtifactType  string            `json:"artifactType,omitempty"`
+	Manifests     []Descriptor      `json:"manifests"` // required, if empty
+	Annotations   map[string]string `json:"annotations,omitempty"`
+}
+
 // parseManifest decodes a manifest or index and fills in its media type if it has none itself.
 // Members that it does not know are ignored, as the specification demands.
 func parseManifest(data []byte) (*manifest, error) {
@@ -29,7 +38,10 @@ func parseManifest(data []byte) (*manifest, error) {
 	}
 	var present struct{ Manifests, Layers, Config json.RawMessage }
 	m := new(manifest)
-	if err := errors.Join(json.Unmarshal(data, &present), json.Unmarshal(data, m)); err != nil {
+	if err := json.Unmarshal(data, &present); err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(data, m); err != nil {
 		return nil, err
 	}
 	index := present.Manifests != nil

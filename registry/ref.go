@@ -79,6 +79,9 @@ func parse(s string, windows bool) (Ref, error) {
 
 	name, tag, tagged := cutTag(rest, windows && r.Place != InRegistry)
 	switch {
+	case strings.HasSuffix(name, "@sha256"):
+		_, err := digestHex("sha256:" + tag)
+		return Ref{}, err
 	case tagged:
 		if err := checkTag(tag); err != nil {
 			return Ref{}, err
@@ -91,6 +94,9 @@ func parse(s string, windows bool) (Ref, error) {
 	if r.Place != InRegistry {
 		if name == "" {
 			return Ref{}, fmt.Errorf("no path behind %s:", r.Place)
+		}
+		if windows && len(name) == 1 && isLetter(name[0]) {
+			name = "./" + name // with a tag behind it, it would be a drive
 		}
 		r.Path = name
 		return r, nil
@@ -112,11 +118,13 @@ func cutTag(s string, drives bool) (name, tag string, ok bool) {
 	if i < 0 || strings.ContainsAny(s[i:], `/\`) {
 		return s, "", false
 	}
-	if drives && i == 1 && (s[0]|0x20) >= 'a' && (s[0]|0x20) <= 'z' {
+	if drives && i == 1 && isLetter(s[0]) {
 		return s, "", false
 	}
 	return s[:i], s[i+1:], true
 }
+
+func isLetter(c byte) bool { return 'a' <= c|0x20 && c|0x20 <= 'z' }
 
 // String returns the reference as [Parse] reads it, with its tag or digest.
 func (r Ref) String() string {

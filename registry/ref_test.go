@@ -81,7 +81,7 @@ func TestParseErrors(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	for _, s := range []string{"oci:dir:v1", "oci:C:\\x:y", "oci-archive:f@" + hexDigest, "docker://h:1/r:t@" + hexDigest, "localhost/a", "oci:a::b"} {
+	for _, s := range []string{"oci:dir:v1", "oci:C:\\x:y", "oci-archive:f@" + hexDigest, "docker://h:1/r:t@" + hexDigest, "localhost/a", "oci:a::b", "oci:A", "oci-archive:@sha256"} {
 		f.Add(s, true)
 		f.Add(s, false)
 	}

@@ -1,0 +1,337 @@
+package registry
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"slices"
+	"strings"
+)
+
+// maxReferrers bounds the referrers of one manifest: anybody may add some.
+const maxReferrers = 256
+
+// A Store is a place that has images: a [Layout], an archive or a repository of a registry.
+//
+// What does not exist is an error that is [fs.ErrNotExist]; what could not be found out is
+// [ErrUndetermined].
+type Store interface {
+	// Resolve finds the manifest or index that a tag or digest stands for.
+	Resolve(ctx context.Context, tagOrDigest string) (Descriptor, error)
+	// Manifest returns a manifest or index, verified against d.
+	Manifest(ctx context.Context, d Descriptor) ([]byte, error)
+	// Blob opens a config or layer. A mismatch with d is an error in the place of io.EOF, so
+	// nothing of what was read may have had an effect before.
+	Blob(ctx context.Context, d Descriptor) (io.ReadCloser, error)
+	// Referrers lists the manifests that have the one with this digest as their subject, their
+	// annotations being hints. None is no error.
+	Referrers(ctx context.Context, digest string) ([]Descriptor, error)
+	// Tags lists the tags.
+	Tags(ctx context.Context) ([]string, error)
+	io.Closer
+}
+
+// A Target is a place that takes images.
+type Target interface {
+	Store
+	// Has says whether the blob is there.
+	Has(ctx context.Context, d Descriptor) (bool, error)
+	// CopyBlob stores a blob, which is verified against d before anybody sees it. open may be called
+	// again for another attempt.
+	CopyBlob(ctx context.Context, d Descriptor, open func() (io.ReadCloser, error)) error
+	// PutManifest stores a manifest or index, whose blobs are there, and makes tag stand for it
+	// unless tag is empty.
+	PutManifest(ctx context.Context, data []byte, tag string) (Descriptor, error)
+	// AddReferrers sees to it that [Store.Referrers] of the digest lists these manifests, which are
+	// stored already, beside what it lists now.
+	AddReferrers(ctx context.Context, digest string, referrers []Descriptor) error
+}
+
+// fallbackTag is where the referrers of a manifest are listed if the registry does not list them
+// itself: the referrers tag schema of the distribution specification.
+func fallbackTag(digest string) string { return strings.Replace(digest, ":", "-", 1) }
+
+// referrer returns the descriptor of a manifest with a subject as a list of referrers has it.
+func referrer(data []byte) (Descriptor, error) {
+	m, err := parseManifest(data)
+	if err != nil {
+		return Descriptor{}, err
+	}
+	d := Descriptor{
+		MediaType: m.MediaType, ArtifactType: m.ArtifactType, Digest: Digest(data), Size: int64(len(data)),
+		Annotations: m.Annotations,
+	}
+	if d.ArtifactType == "" && m.Config != nil {
+		d.ArtifactType = m.Config.MediaType
+	}
+	return d, nil
+}
+
+// parseReferrers reads a list of referrers.
+func parseReferrers(data []byte) ([]Descriptor, error) {
+	m, err := parseManifest(data)
+	if err != nil {
+		return nil, fmt.Errorf("list of referrers: %w", err)
+	}
+	if !isIndex(m.MediaType) {
+		return nil, fmt.Errorf("list of referrers: is no index but %q", m.MediaType)
+	}
+	if len(m.Manifests) > maxReferrers {
+		return nil, fmt.Errorf("list of referrers: %d are more than the %d that are read", len(m.Manifests), maxReferrers)
+	}
+	return m.Manifests, nil
+}
+
+// mergeReferrers returns the list with what is missing in it, as an index, and whether anything was.
+func mergeReferrers(list, more []Descriptor) (data []byte, changed bool, err error) {
+	list = slices.Clone(list)
+	for _, d := range more {
+		if !slices.ContainsFunc(list, func(have Descriptor) bool { return have.Digest == d.Digest }) {
+			list, changed = append(list, d), true
+		}
+	}
+	if len(list) > maxReferrers {
+		return nil, false, fmt.Errorf("more than %d referrers", maxReferrers)
+	}
+	data, err = json.Marshal(index{SchemaVersion: 2, MediaType: typeIndex, Manifests: list})
+	return data, changed, err
+}
+
+// Resolve implements [Store].
+func (l *Layout) Resolve(ctx context.Context, tagOrDigest string) (Descriptor, error) {
+	d, err := l.resolve(tagOrDigest)
+	if err != nil {
+		return Descriptor{}, fmt.Errorf("OCI layout %q: %w", l.dir, err)
+	}
+	return d, ctx.Err()
+}
+
+func (l *Layout) resolve(tagOrDigest string) (Descriptor, error) {
+	if _, err := digestHex(tagOrDigest); err == nil {
+		data, err := l.readAll(tagOrDigest, maxManifest)
+		if err != nil {
+			return Descriptor{}, err
+		}
+		return describe(data)
+	}
+	x, err := l.readIndex()
+	if err != nil {
+		return Descriptor{}, err
+	}
+	return x.resolve(tagOrDigest)
+}
+
+// Manifest implements [Store].
+func (l *Layout) Manifest(ctx context.Context, d Descriptor) ([]byte, error) {
+	r, err := l.Open(d.Digest)
+	if err != nil {
+		return nil, err
+	}
+	data, err := readVerified(r, d, maxManifest)
+	if err != nil {
+		return nil, fmt.Errorf("OCI layout %q: %w", l.dir, err)
+	}
+	return data, ctx.Err()
+}
+
+// Blob implements [Store].
+func (l *Layout) Blob(_ context.Context, d Descriptor) (io.ReadCloser, error) {
+	f, err := l.Open(d.Digest)
+	if err != nil {
+		return nil, err
+	}
+	return verify(f, d), nil
+}
+
+// Referrers implements [Store]. They are what index.json has under the referrers tag, and
+// manifests without a tag in it whose subject this is, as some tools write them.
+func (l *Layout) Referrers(ctx context.Context, digest string) ([]Descriptor, error) {
+	if _, err := digestHex(digest); err != nil {
+		return nil, err
+	}
+	x, err := l.readIndex()
+	if err != nil {
+		return nil, fmt.Errorf("OCI layout %q: %w", l.dir, err)
+	}
+	list, err := x.referrers(ctx, l, digest)
+	if err != nil {
+		return nil, fmt.Errorf("OCI layout %q: referrers of %s: %w", l.dir, digest, err)
+	}
+	return list, nil
+}
+
+// manifests is the part of a store that an index.json can be read with.
+type manifests interface {
+	Manifest(ctx context.Context, d Descriptor) ([]byte, error)
+}
+
+func (x *indexJSON) referrers(ctx context.Context, from manifests, digest string) ([]Descriptor, error) {
+	var list []Descriptor
+	d, err := x.resolve(fallbackTag(digest))
+	if err == nil {
+		data, err := from.Manifest(ctx, d)
+		if err != nil {
+			return nil, err
+		}
+		if list, err = parseReferrers(data); err != nil {
+			return nil, err
+		}
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	looked := 0
+	for _, e := range x.manifests {
+		if e.tag() != "" || e.Size > maxManifest || slices.ContainsFunc(list, func(d Descriptor) bool { return d.Digest == e.Digest }) {
+			continue
+		}
+		if looked++; looked > maxManifests {
+			return nil, fmt.Errorf("more than %d manifests without a tag", maxManifests)
+		}
+		data, err := from.Manifest(ctx, e.Descriptor)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // not ours, and not there
+		} else if err != nil {
+			return nil, err
+		}
+		m, err := parseManifest(data)
+		if err != nil || m.Subject == nil || m.Subject.Digest != digest {
+			continue // something else
+		}
+		d, err := referrer(data)
+		if err != nil {
+			return nil, err
+		}
+		if list = append(list, d); len(list) > maxReferrers {
+			return nil, fmt.Errorf("more than %d", maxReferrers)
+		}
+	}
+	return list, nil
+}
+
+// Tags returns the tags in the order of index.json. Other programs' may have any form.
+func (l *Layout) Tags(context.Context) ([]string, error) {
+	x, err := l.readIndex()
+	if err != nil {
+		return nil, fmt.Errorf("OCI layout %q: %w", l.dir, err)
+	}
+	return x.tags(), nil
+}
+
+func (x *indexJSON) tags() []string {
+	var tags []string
+	for _, e := range x.manifests {
+		if t := e.tag(); t != "" && !slices.Contains(tags, t) {
+			tags = append(tags, t)
+		}
+	}
+	return tags
+}
+
+// Close implements [Store]. A layout needs no closing.
+func (l *Layout) Close() error { return nil }
+
+// Has implements [Target].
+func (l *Layout) Has(_ context.Context, d Descriptor) (bool, error) {
+	f, err := l.Open(d.Digest)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	} else if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	fi, err := f.Stat()
+	return err == nil && fi.Size() == d.Size, err // one that was cut off is written anew
+}
+
+// CopyBlob implements [Target].
+func (l *Layout) CopyBlob(ctx context.Context, d Descriptor, open func() (io.ReadCloser, error)) error {
+	r, err := open()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	b, err := l.Create()
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	// The hash of the writer is the only one that is needed: what is too long ends here, and what
+	// is wrong has another name.
+	n, err := io.Copy(b, io.LimitReader(readerContext{ctx, r}, d.Size+1))
+	if err == nil && n > d.Size {
+		err = fmt.Errorf("blob %s: longer than the %d bytes of its descriptor", d.Digest, d.Size)
+	}
+	if err != nil {
+		return err
+	}
+	return b.commitAs(d)
+}
+
+// readerContext ends a copy when the context ends.
+type readerContext struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (r readerContext) Read(p []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.r.Read(p)
+}
+
+// PutManifest implements [Target].
+func (l *Layout) PutManifest(_ context.Context, data []byte, tag string) (Descriptor, error) {
+	d, err := describe(data)
+	if err != nil {
+		return Descriptor{}, err
+	}
+	if _, err := l.PutBlob(data); err != nil {
+		return Descriptor{}, err
+	}
+	if tag == "" {
+		return d, nil
+	}
+	return d, l.Tag(tag, d)
+}
+
+// AddReferrers implements [Target].
+func (l *Layout) AddReferrers(ctx context.Context, digest string, referrers []Descriptor) error {
+	for {
+		x, err := l.readIndex()
+		if err != nil {
+			return fmt.Errorf("OCI layout %q: %w", l.dir, err)
+		}
+		list, err := x.referrers(ctx, l, digest)
+		if err != nil {
+			return fmt.Errorf("OCI layout %q: referrers of %s: %w", l.dir, digest, err)
+		}
+		data, changed, err := mergeReferrers(list, referrers)
+		if err != nil || !changed {
+			return err
+		}
+		d, err := describe(data)
+		if err != nil {
+			return err
+		}
+		if _, err := l.PutBlob(data); err != nil {
+			return err
+		}
+		tag := fallbackTag(digest)
+		before, err1 := x.resolve(tag)
+		overtaken := false
+		err = l.change(func(x *indexJSON) error {
+			now, err2 := x.resolve(tag)
+			if overtaken = before.Digest != now.Digest || (err1 == nil) != (err2 == nil); !overtaken {
+				x.set(tag, d)
+			}
+			return nil
+		})
+		if err != nil || !overtaken {
+			return err
+		}
+	}
+}
