@@ -91,7 +91,7 @@ func (l *loader) enter(e Entry, rel string, change int64) error {
 	}
 	if n.IsRegular() && n.HardLink == "" {
 		if size > l.tree.limits.Bytes-l.tree.bytes {
-			return fmt.Errorf("entry %q: %w of %d bytes", e.Name, ErrTooLarge, l.tree.limits.Bytes)
+			return l.tree.tooLarge(e.Name)
 		}
 		n.Size, n.at, n.src = size, change, l.src
 		l.tree.bytes += size

@@ -336,7 +336,7 @@ func (l *loader) entry(h *tar.Header, r io.Reader, at int64) error {
 			return err
 		}
 		if h.Size > l.tree.limits.Bytes-l.tree.bytes {
-			return fmt.Errorf("entry %q: %w of %d bytes", e.Name, ErrTooLarge, l.tree.limits.Bytes)
+			return l.tree.tooLarge(e.Name)
 		}
 		n.Size, n.at, n.src = h.Size, at, l.src
 		l.tree.bytes += h.Size

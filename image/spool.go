@@ -3,7 +3,6 @@ package image
 import (
 	"crypto/sha256"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"runtime"
@@ -72,7 +71,7 @@ func (s *spool) store(r io.Reader, limit int64) (at int64, ext []Extent, size in
 			return 0, nil, 0, sum, err
 		}
 		if limit-x.size < int64(n) {
-			return 0, nil, 0, sum, fmt.Errorf("%w of %d bytes", ErrTooLarge, limit)
+			return 0, nil, 0, sum, ErrTooLarge
 		}
 		h.Write(s.buf[:n])
 		if err := x.scan(s.buf[:n], keep); err != nil {

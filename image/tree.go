@@ -323,6 +323,9 @@ func (t *Tree) add(e Entry, r io.Reader, how conflict) error {
 	at, ext, size, sum, err := t.spool.store(r, t.limits.Bytes-t.bytes)
 	if err != nil {
 		t.unlink(n)
+		if errors.Is(err, ErrTooLarge) {
+			return t.tooLarge(e.Name)
+		}
 		return &fs.PathError{Op: "store", Path: e.Name, Err: err}
 	}
 	n.at, n.Size, n.Digest = at, size, sum
@@ -331,6 +334,11 @@ func (t *Tree) add(e Entry, r io.Reader, how conflict) error {
 	}
 	t.bytes += size
 	return nil
+}
+
+// tooLarge names the entry that went over the limit of the tree.
+func (t *Tree) tooLarge(name string) error {
+	return fmt.Errorf("entry %q: %w of %d bytes", name, ErrTooLarge, t.limits.Bytes)
 }
 
 // place enters a node for e, without content, after making room for it.
