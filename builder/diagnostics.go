@@ -91,8 +91,14 @@ func printable(s string) string {
 	}, s)
 }
 
-// sortDiagnostics puts diagnostics in the order of the source, those of other files after it.
-func sortDiagnostics(diags hcl.Diagnostics) {
+// sortDiagnostics puts diagnostics in the order of the source, those of other files behind it.
+func sortDiagnostics(filename string, diags hcl.Diagnostics) {
+	other := func(r hcl.Range) int {
+		if r.Filename == filename {
+			return 0
+		}
+		return 1
+	}
 	at := func(d *hcl.Diagnostic) hcl.Range {
 		if d.Subject == nil {
 			return hcl.Range{}
@@ -102,6 +108,7 @@ func sortDiagnostics(diags hcl.Diagnostics) {
 	slices.SortStableFunc(diags, func(a, b *hcl.Diagnostic) int {
 		ra, rb := at(a), at(b)
 		return cmp.Or(
+			cmp.Compare(other(ra), other(rb)),
 			cmp.Compare(ra.Filename, rb.Filename),
 			cmp.Compare(ra.Start.Byte, rb.Start.Byte),
 			cmp.Compare(a.Summary, b.Summary),

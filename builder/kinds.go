@@ -1,8 +1,16 @@
 package builder
 
 import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"io"
+	"time"
+
 	"github.com/hashicorp/hcl/v2"
-	"github.com/hashicorp/hcl/v2/gohcl"
+
+	"github.com/goldenisc/packer-plugin-isc/image"
+	"github.com/goldenisc/packer-plugin-isc/registry"
 )
 
 // A Kind is one artifact format. New decodes its block of the spec into a Writer: a pointer to a
@@ -12,46 +20,54 @@ type Kind struct {
 	New   func(body hcl.Body, ctx *hcl.EvalContext) (Writer, hcl.Diagnostics)
 }
 
-// A Writer writes the artifacts of one block of the spec.
-type Writer interface{}
+// A Writer writes the artifacts of one block of the spec. Write puts blobs into the layout, names
+// the artifacts after id and returns them in a fixed order; what it writes depends on src only.
+// Several Writers run at once over the same source.
+type Writer interface {
+	Write(ctx context.Context, id string, src *Source, to *registry.Layout) ([]image.Artifact, error)
+}
+
+// A Source is what artifacts are made of.
+type Source struct {
+	Tree     *image.Tree // frozen
+	Spec     *Spec
+	Created  time.Time // the build date
+	Progress image.Progress
+}
 
 // Kinds is the table of artifact formats.
 var Kinds = []Kind{
 	{Block: "zone", New: newZone},
 }
 
-// A Zone is the archive of the root, as zoneadm install and container runtimes take it.
-type Zone struct {
-	ID          string `hcl:"id,optional"`
-	Brand       string `hcl:"brand,optional"`
-	Dialect     string `hcl:"dialect,optional"`     // pax or ustar-strict
-	Compression string `hcl:"compression,optional"` // none, gzip or zstd
-}
-
-func newZone(body hcl.Body, ctx *hcl.EvalContext) (Writer, hcl.Diagnostics) {
-	z := &Zone{ID: "zone", Dialect: "pax", Compression: "zstd"}
-	diags := gohcl.DecodeBody(body, ctx, z)
-	diags = append(diags, oneOf(body, "dialect", z.Dialect, "pax", "ustar-strict")...)
-	diags = append(diags, oneOf(body, "compression", z.Compression, "none", "gzip", "zstd")...)
-	return z, diags
-}
-
-// oneOf checks the value of an attribute of a body that has few values.
-func oneOf(body hcl.Body, name, value string, values ...string) hcl.Diagnostics {
-	for _, v := range values {
-		if v == value {
-			return nil
+// put writes one blob, compressed as asked for, and describes it.
+func put(ctx context.Context, to *registry.Layout, a image.Artifact, c image.Compression, write func(io.Writer) error) (image.Artifact, error) {
+	b, err := to.Create()
+	if err != nil {
+		return a, err
+	}
+	defer b.Close()
+	if c == image.None {
+		if err := write(b); err != nil {
+			return a, err
 		}
+		a.Digest, a.Size, err = b.Commit()
+		return a, err
 	}
-	at := body.MissingItemRange()
-	content, _, _ := body.PartialContent(&hcl.BodySchema{Attributes: []hcl.AttributeSchema{{Name: name}}})
-	if attr := content.Attributes[name]; attr != nil {
-		at = attr.Expr.Range()
+	z, err := image.NewCompressor(ctx, b, c)
+	if err != nil {
+		return a, err
 	}
-	return hcl.Diagnostics{{
-		Severity: hcl.DiagError,
-		Summary:  "Invalid " + name,
-		Detail:   quote(value) + " is none of " + list(values) + "." + suggest(value, values),
-		Subject:  &at,
-	}}
+	sum := counter{Hash: sha256.New()}
+	err = write(io.MultiWriter(&sum, z))
+	// Close also after an error: the first one may be only what the compressor ran into.
+	if e := z.Close(); e != nil {
+		err = e
+	}
+	if err != nil {
+		return a, err
+	}
+	a.UncompressedDigest, a.UncompressedSize = "sha256:"+hex.EncodeToString(sum.Sum(nil)), sum.n
+	a.Digest, a.Size, err = b.Commit()
+	return a, err
 }

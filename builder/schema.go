@@ -32,7 +32,9 @@ type Attribute struct {
 // Schema returns the blocks of a spec in the order of the types that they decode into: those of
 // [Spec] first, then those of [Kinds]. It is derived from the types, for those who offer the same
 // blocks elsewhere and for documentation. The result is shared and must not be changed.
-var Schema = sync.OnceValue(func() []Block {
+func Schema() []Block { return schema() }
+
+var schema = sync.OnceValue(func() []Block {
 	blocks := structSchema(reflect.TypeFor[Spec]()).Blocks
 	for _, k := range Kinds {
 		w, _ := k.New(hcl.EmptyBody(), nil)

@@ -16,6 +16,7 @@
 package builder
 
 import (
+	"cmp"
 	"path/filepath"
 	"slices"
 
@@ -142,24 +143,27 @@ func ParseSpec(filename string, src []byte, opts Options) (*Spec, hcl.Diagnostic
 	p := &parser{
 		spec:  &Spec{Dir: filepath.Dir(filename), Texts: Texts{filename: src}},
 		opts:  opts,
-		where: map[string]hcl.Range{},
+		where: map[string]hcl.Range{}, missing: map[string]bool{}, misspelt: map[string]bool{}, unknown: map[string]bool{},
 	}
 	p.start = hcl.Range{Filename: filename, Start: hcl.InitialPos, End: hcl.InitialPos}
 	p.parse(filename, src)
-	sortDiagnostics(p.diags)
+	sortDiagnostics(filename, p.diags)
 	return p.spec, p.diags
 }
 
 // A parser holds the state of one ParseSpec.
 type parser struct {
-	spec   *Spec
-	opts   Options
-	start  hcl.Range // of the spec file
-	ctx    *hcl.EvalContext
-	blocks []*hclsyntax.Block // all but variable and locals
-	failed []hcl.Range        // of expressions that have no value, and are reported already
-	where  map[string]hcl.Range
-	diags  hcl.Diagnostics
+	spec     *Spec
+	opts     Options
+	start    hcl.Range // of the spec file
+	ctx      *hcl.EvalContext
+	blocks   []*hclsyntax.Block   // all but variable and locals
+	where    map[string]hcl.Range // of blocks and values, by path
+	missing  map[string]bool      // required attributes that are not there, by path
+	misspelt map[string]bool      // blocks that another one was probably meant to be
+	failed   []hcl.Range          // of expressions that have no value, and are reported already
+	unknown  map[string]bool      // blocks with such expressions, by path
+	diags    hcl.Diagnostics
 }
 
 func (p *parser) parse(filename string, src []byte) {
@@ -184,8 +188,6 @@ func (p *parser) topLevel(body *hclsyntax.Body) {
 	known := append(blockNames(Schema()), "variable", "locals")
 	var variables, locals []*hclsyntax.Block
 	for _, b := range body.Blocks {
-		// What is missing in a block is reported at its head, not at its closing brace.
-		b.Body.EndRange = b.DefRange()
 		switch {
 		case b.Type == "variable":
 			variables = append(variables, b)
@@ -195,6 +197,7 @@ func (p *parser) topLevel(body *hclsyntax.Body) {
 			p.blocks = append(p.blocks, b)
 		default:
 			p.errorf(b.TypeRange, "Unsupported block type", "%s", unknownBlock(b.Type, known))
+			p.misspelt[closest(b.Type, known)] = true
 		}
 	}
 	p.variables(variables)
@@ -228,23 +231,27 @@ func (p *parser) evaluateBlock(b *hclsyntax.Block, schema Block, path string) {
 		at := attr.Expr.Range()
 		p.where[path+"."+name] = at
 		if p.numberForString(attr, schema) {
-			p.fail(attr)
+			p.fail(attr, path)
 			continue
 		}
 		v, diags := p.value(attr.Expr, p.ctx)
 		p.diags = append(p.diags, diags...)
 		switch {
 		case diags.HasErrors() || !v.IsWhollyKnown():
-			p.fail(attr)
+			p.fail(attr, path)
 		case v.IsNull():
 			delete(b.Body.Attributes, name)
 		default:
 			attr.Expr = &hclsyntax.LiteralValueExpr{Val: v, SrcRange: at}
 		}
 	}
+	for _, a := range schema.Attributes {
+		if a.Required && b.Body.Attributes[a.Name] == nil {
+			p.missing[path+"."+a.Name] = true // reported when the block is decoded
+		}
+	}
 	count := map[string]int{}
 	for _, nested := range b.Body.Blocks {
-		nested.Body.EndRange = nested.DefRange()
 		child, ok := findBlock(schema.Blocks, nested.Type)
 		if !ok {
 			continue // reported when the block is decoded
@@ -253,8 +260,9 @@ func (p *parser) evaluateBlock(b *hclsyntax.Block, schema Block, path string) {
 	}
 }
 
-// fail notes that the attribute has no value and why is reported: what follows from that is not.
-func (p *parser) fail(attr *hclsyntax.Attribute) {
+// fail notes that the attribute, in the block at path, has no value and why is reported: what follows from that is not.
+func (p *parser) fail(attr *hclsyntax.Attribute, path string) {
+	p.unknown[path] = true
 	at := attr.Expr.Range()
 	p.failed = append(p.failed, at)
 	attr.Expr = &hclsyntax.LiteralValueExpr{Val: cty.DynamicVal, SrcRange: at}
@@ -295,22 +303,28 @@ func (p *parser) decode() {
 	body := &hclsyntax.Body{Blocks: specBlocks, SrcRange: p.start, EndRange: p.start}
 	p.follow(gohcl.DecodeBody(body, p.ctx, p.spec))
 	for _, name := range []string{"image", "base"} {
-		if first[name] == nil {
+		if first[name] == nil && !p.misspelt[name] {
 			p.errorf(p.start, "Missing block", "A spec needs one %s block.", name)
 		}
 	}
-	if p.spec.Profile == nil {
-		p.spec.Profile = &Profile{}
+	p.spec.Complete()
+}
+
+// Complete fills in the defaults that the field comments name. [ParseSpec] has done it; those who
+// fill a Spec otherwise call it before [Spec.Check].
+func (s *Spec) Complete() {
+	if s.Profile == nil {
+		s.Profile = &Profile{}
 	}
-	if p.spec.Profile.Name == "" && p.spec.Profile.Source == "" {
-		p.spec.Profile.Name = DefaultProfile
+	if s.Profile.Name == "" && s.Profile.Source == "" {
+		s.Profile.Name = DefaultProfile
 	}
-	for i := range p.spec.Files {
-		f := &p.spec.Files[i]
-		f.Mode, f.Owner, f.Group = orElse(f.Mode, "0644"), orElse(f.Owner, "root"), orElse(f.Group, "root")
+	for i := range s.Files {
+		f := &s.Files[i]
+		f.Mode, f.Owner, f.Group = cmp.Or(f.Mode, "0644"), cmp.Or(f.Owner, "root"), cmp.Or(f.Group, "root")
 	}
-	if img := p.spec.Image; img != nil {
-		p.spec.Layout.OS, p.spec.Layout.Name = img.OS, img.Name
+	if s.Image != nil {
+		s.Layout.OS, s.Layout.Name = s.Image.OS, s.Image.Name
 	}
 }
 
@@ -350,11 +364,4 @@ func (p *parser) hasFailed(at hcl.Range) bool {
 	return slices.ContainsFunc(p.failed, func(r hcl.Range) bool {
 		return r.Filename == at.Filename && r.Start.Byte <= at.Start.Byte && at.End.Byte <= r.End.Byte
 	})
-}
-
-func orElse(s, def string) string {
-	if s == "" {
-		return def
-	}
-	return s
 }

@@ -1,0 +1,122 @@
+package builder
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/goldenisc/packer-plugin-isc/image"
+)
+
+// ErrMismatch is returned for a base that is not the one that the spec or the lock file pins.
+var ErrMismatch = errors.New("digest mismatch")
+
+// OpenBase reads the base of a spec and says what it was. The tree is open for edits and must be
+// closed. Plain HTTP is used for registries on loopback only.
+func OpenBase(ctx context.Context, s *Spec, o image.Options) (*image.Tree, image.Base, error) {
+	base := image.Base{Source: s.Base.Source}
+	loc, err := ParseSource(s.Base.Source, s.Dir)
+	if err != nil {
+		return nil, base, fmt.Errorf("base %q: %w", s.Base.Source, err)
+	}
+	if o.Limits.Bytes, err = s.Base.Limit(); err != nil {
+		return nil, base, fmt.Errorf("base: max_size: %w", err)
+	}
+	var t *image.Tree
+	switch loc.Scheme {
+	case "skeleton":
+		t, base.Digest, err = openSkeleton(ctx, loc.Path, o)
+	case "dir":
+		t, base.Digest, err = openDir(ctx, loc.Path, o)
+	case "tar":
+		t, base.Digest, err = openTar(ctx, loc.Path, o)
+	case "zfs":
+		err = errors.New("this build of iscadm reads no ZFS streams")
+	default:
+		t, base.Digest, err = openImage(ctx, loc.Ref, s.Image, o)
+	}
+	if err != nil {
+		return nil, base, fmt.Errorf("base %q: %w", s.Base.Source, err)
+	}
+	if want := s.Base.SHA256; want != "" && base.Digest != "sha256:"+want {
+		t.Close()
+		return nil, base, fmt.Errorf("base %q: %w: it is %s, the spec wants sha256:%s", s.Base.Source, ErrMismatch, base.Digest, want)
+	}
+	return t, base, nil
+}
+
+// openTar reads an archive; its digest is that of the file.
+func openTar(ctx context.Context, name string, o image.Options) (*image.Tree, string, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, "", err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	h := sha256.New()
+	g.Go(func() error {
+		info, err := f.Stat()
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(h, &contextReader{ctx, io.NewSectionReader(f, 0, info.Size())})
+		return err
+	})
+	var t *image.Tree
+	g.Go(func() error {
+		var err error
+		t, err = image.ReadTar(ctx, f, o)
+		return err
+	})
+	if err := g.Wait(); err != nil {
+		if t != nil {
+			t.Close()
+		}
+		f.Close()
+		return nil, "", err
+	}
+	t.Own(f)
+	return t, "sha256:" + hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// A contextReader ends when its context does.
+type contextReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (c *contextReader) Read(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.r.Read(p)
+}
+
+// openDir reads a folder; its digest is that of its content manifest.
+func openDir(ctx context.Context, name string, o image.Options) (*image.Tree, string, error) {
+	t, err := image.ReadDir(ctx, name, o)
+	if err != nil {
+		return nil, "", err
+	}
+	digest, err := contentDigest(t)
+	if err != nil {
+		t.Close()
+		return nil, "", err
+	}
+	return t, digest, nil
+}
+
+// contentDigest returns the digest of the content manifest, both halves of it.
+func contentDigest(t *image.Tree) (string, error) {
+	h := sha256.New()
+	c := image.NewContent(t)
+	if err := errors.Join(c.WriteMtree(h), c.WriteObjects(h)); err != nil {
+		return "", err
+	}
+	return "sha256:" + hex.EncodeToString(h.Sum(nil)), nil
+}

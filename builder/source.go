@@ -1,0 +1,110 @@
+package builder
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/goldenisc/packer-plugin-isc/registry"
+)
+
+// A Location is a source taken apart.
+type Location struct {
+	Scheme string       // dir, tar, zfs or skeleton; oci, oci-archive or docker for a Ref
+	Path   string       // of the folder or file, on this machine; the name of a skeleton
+	Ref    registry.Ref // of an image
+}
+
+// schemes are the prefixes of sources, for suggestions.
+var schemes = []string{"dir", "tar", "zfs", "skeleton", "oci", "oci-archive", "docker"}
+
+// ParseSource reads the source of a base or of a tree. Relative paths are taken from the folder dir.
+func ParseSource(source, dir string) (Location, error) {
+	if strings.IndexByte(source, 0) >= 0 {
+		return Location{}, errors.New("holds a NUL byte")
+	}
+	scheme, rest, ok := strings.Cut(source, ":")
+	switch {
+	case source == "":
+		return Location{}, errors.New("is empty")
+	case ok && rest == "":
+		return Location{}, fmt.Errorf("%q ends behind its scheme", source)
+	case ok && scheme == "skeleton":
+		return Location{Scheme: scheme, Path: rest}, checkOneOf(rest, skeletons)
+	case ok && (scheme == "dir" || scheme == "tar" || scheme == "zfs"):
+		return Location{Scheme: scheme, Path: local(dir, rest)}, nil
+	}
+	ref, err := registry.Parse(source)
+	if err != nil {
+		if s := closest(scheme, schemes); ok && s != "" && s != scheme {
+			return Location{}, fmt.Errorf("%q has no scheme that is known here.%s", source, suggest(scheme, schemes))
+		}
+		if st, e := os.Stat(local(dir, source)); e == nil {
+			scheme = "tar"
+			if st.IsDir() {
+				scheme = "dir"
+			}
+			return Location{}, fmt.Errorf("%q is the name of a file or folder: write %q", source, scheme+":"+source)
+		}
+		return Location{}, fmt.Errorf("neither dir:PATH, tar:PATH, zfs:PATH, skeleton:NAME nor a reference to an image: %w", err)
+	}
+	if ref.Place != registry.InRegistry {
+		ref.Path = local(dir, ref.Path)
+	}
+	return Location{Scheme: string(ref.Place), Path: ref.Path, Ref: ref}, nil
+}
+
+// exists checks that a local source is there. What it holds is found out by opening it.
+func (l Location) exists() error {
+	switch l.Scheme {
+	case "tar", "zfs", string(registry.InArchive):
+		return regularFile(l.Path)
+	case "dir", string(registry.InLayout):
+		st, err := os.Stat(l.Path)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return fmt.Errorf("%q does not exist", l.Path)
+		case err != nil:
+			return err
+		case !st.IsDir():
+			return fmt.Errorf("%q is a file, not a folder", l.Path)
+		}
+	}
+	return nil
+}
+
+// Limit returns the bytes that the base may unpack to: MaxSize, or 0 if there is none.
+func (b *Base) Limit() (int64, error) {
+	if b.MaxSize == "" {
+		return 0, nil
+	}
+	return parseSize(b.MaxSize)
+}
+
+// Perm returns the permission bits of Mode.
+func (f *File) Perm() (uint32, error) {
+	n, err := strconv.ParseUint(f.Mode, 8, 12)
+	if err != nil {
+		return 0, fmt.Errorf("file %q: mode %q is not octal", f.Path, f.Mode)
+	}
+	return uint32(n), nil
+}
+
+// parseSize reads a size such as "512MiB": a decimal number of bytes, or of powers of 1024.
+func parseSize(s string) (int64, error) {
+	number, unit := s, int64(1)
+	for i, suffix := range []string{"KiB", "MiB", "GiB", "TiB"} {
+		if n, ok := strings.CutSuffix(s, suffix); ok {
+			number, unit = n, 1<<(10*(i+1))
+		}
+	}
+	n, err := strconv.ParseInt(number, 10, 64)
+	if err != nil || n <= 0 || n > math.MaxInt64/unit {
+		return 0, fmt.Errorf("%q is no size such as 512MiB or 4GiB", s)
+	}
+	return n * unit, nil
+}
