@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"regexp"
+	"strings"
 )
 
 // tagForm is what the distribution specification allows as a tag.
@@ -39,6 +40,13 @@ func parseIndexJSON(data []byte) (*indexJSON, error) {
 	x := new(indexJSON)
 	if err := json.Unmarshal(data, &x.members); err != nil {
 		return nil, err
+	}
+	for k := range x.members {
+		for _, known := range []string{"schemaVersion", "mediaType", "manifests", "layers"} {
+			if k != known && strings.EqualFold(k, known) {
+				return nil, fmt.Errorf("member %q: want %q", k, known)
+			}
+		}
 	}
 	var head struct {
 		SchemaVersion int               `json:"schemaVersion"`
