@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Vets, formats and checks that generated files are those that make generate writes.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+status=0
+go vet ./... || status=1
+go run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./... || status=1
+
+unformatted=$(go run mvdan.cc/gofumpt@v0.12.0 -l .)
+if [[ -n $unformatted ]]; then
+  printf 'not formatted with gofumpt:\n%s\n' "$unformatted" >&2
+  status=1
+fi
+
+# In a clean checkout this is git diff --exit-code; in one with changes it still tells.
+state() { git -c safe.directory='*' diff && git -c safe.directory='*' status --porcelain; }
+before=$(state)
+make generate
+if [[ $(state) != "$before" ]]; then
+  echo "make generate changed files; commit what it writes:" >&2
+  git -c safe.directory='*' diff --stat >&2
+  status=1
+fi
+exit $status

@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Installs the programs that the real-peer tests and the benchmarks run, and prints the folder to
+# put in front of PATH. Debian packages come from the machine's mirrors, which takes root; the rest
+# is built from Go modules at the versions below and kept in the user's cache folder.
+set -euo pipefail
+
+packages=(busybox-static libarchive-tools mmdebstrap mtree-netbsd skopeo tar umoci zstd)
+modules=(
+  github.com/google/go-containerregistry/cmd/crane@v0.22.1
+  github.com/vbatts/go-mtree/cmd/gomtree@v0.7.0
+)
+
+missing=()
+for p in "${packages[@]}"; do
+  dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null | grep -qx installed || missing+=("$p")
+done
+if ((${#missing[@]})); then
+  if ((EUID != 0)); then
+    echo "not installed, and installing them takes root: ${missing[*]}" >&2
+    exit 1
+  fi
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get update -q >&2
+  apt-get install -q -y --no-install-recommends "${missing[@]}" >&2
+fi
+
+cache=${XDG_CACHE_HOME:-${HOME:?}/.cache}/iscadm-ci
+for m in "${modules[@]}"; do
+  dir=$cache/${m##*/}
+  name=${m##*/}
+  name=${name%@*}
+  if [[ ! -x $dir/$name ]]; then
+    echo "building $m" >&2
+    mkdir -p "$dir"
+    # Outside the module, whose settings are not theirs.
+    (cd "$cache" && GOFLAGS= CGO_ENABLED=0 GOBIN=$dir go install "$m") >&2
+  fi
+  path=${path:+$path:}$dir
+done
+echo "$path"

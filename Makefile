@@ -1,0 +1,53 @@
+# Targets for people and CI. Nothing but Go and make is needed for build, demo, test and bench of
+# the packages; test-real installs what it runs. Written for any make.
+
+# The version stamped into the program: make build VERSION=1.2.3. Without one the program tells
+# what the Go tools recorded.
+VERSION =
+GO = go
+TESTFLAGS =
+FUZZTIME = 30s
+BENCHFLAGS =
+
+all: build
+
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION)" -o bin/iscadm ./cmd/iscadm
+
+demo: build
+	bin/iscadm demo
+
+test:
+	$(GO) test $(TESTFLAGS) ./...
+
+# The programs of other people that read what we write. Debian, root.
+test-real: build
+	tools=`.ci/peers.sh` && PATH="$$tools:$$PATH" ISC_REAL=1 ISCADM="`pwd`/bin/iscadm" \
+		$(GO) test -count=1 -timeout 40m $(TESTFLAGS) ./internal/realtest
+
+# What takes too long for every change.
+test-nightly:
+	ISC_NIGHTLY=1 $(GO) test -count=1 -timeout 4h $(TESTFLAGS) ./...
+	FUZZTIME=10m .ci/fuzz.sh
+
+# Ours beside the usual tools on the same data. Debian, root.
+bench: build
+	$(GO) test -run '^$$' -bench . $(TESTFLAGS) ./...
+	tools=`.ci/peers.sh` && PATH="$$tools:$$PATH" $(GO) run ./internal/bench -iscadm bin/iscadm $(BENCHFLAGS)
+
+fuzz:
+	FUZZTIME=$(FUZZTIME) .ci/fuzz.sh
+
+lint:
+	.ci/lint.sh
+
+generate:
+	$(GO) generate ./...
+
+cross:
+	.ci/cross.sh
+
+clean:
+	rm -rf bin dist
+
+.PHONY: all build demo test test-real test-nightly bench fuzz lint generate cross clean
