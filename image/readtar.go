@@ -88,14 +88,32 @@ type loader struct {
 
 // stream reads an archive that may be compressed.
 func (l *loader) stream(ctx context.Context, r io.Reader) error {
-	z, _, err := Decompress(&progressReader{r: r, report: l.progress})
+	in := &progressReader{r: r, report: l.progress}
+	z, _, err := Decompress(in)
 	if err != nil {
-		return err
+		return l.blame(ctx, err, in.err)
 	}
 	defer z.Close()
 	a := newReadAhead(z)
 	defer a.Close()
-	return l.load(ctx, &tarBlocks{r: a})
+	return l.blame(ctx, l.load(ctx, &tarBlocks{r: a}), in.err)
+}
+
+// ErrMalformed is the kind of error that is an archive's own fault, not that of reading it.
+var ErrMalformed = errors.New("malformed archive")
+
+// A malformedError is an ErrMalformed that says what is wrong in its own words.
+type malformedError struct{ error }
+
+func (malformedError) Is(target error) bool { return target == ErrMalformed }
+func (e malformedError) Unwrap() error      { return e.error }
+
+// blame makes err the archive's fault unless reading it or writing the spool failed.
+func (l *loader) blame(ctx context.Context, err, reading error) error {
+	if err == nil || reading != nil || l.tree.spool.err != nil || ctx.Err() != nil {
+		return err
+	}
+	return malformedError{err}
 }
 
 // inPlace reads an uncompressed regular file and leaves content where it is. It reports false,
@@ -118,7 +136,7 @@ func (l *loader) inPlace(ctx context.Context, f *os.File) (bool, error) {
 	l.src = uint32(len(l.tree.sources))
 	l.tree.sources = append(l.tree.sources, s)
 	if err := l.load(ctx, &tarBlocks{r: io.NewSectionReader(f, start, info.Size()-start), pos: start}); err != nil {
-		return true, err
+		return true, l.blame(ctx, err, nil)
 	}
 	return true, l.tree.digest(ctx, l.pending, l.progress)
 }
@@ -461,6 +479,7 @@ var (
 type progressReader struct {
 	r      io.Reader
 	n      int64
+	err    error // other than io.EOF
 	report Progress
 }
 
@@ -468,5 +487,8 @@ func (p *progressReader) Read(b []byte) (int, error) {
 	n, err := p.r.Read(b)
 	p.n += int64(n)
 	p.report.Report("read", p.n, 0)
+	if err != nil && err != io.EOF {
+		p.err = err
+	}
 	return n, err
 }

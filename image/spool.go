@@ -14,6 +14,7 @@ type spool struct {
 	f   *os.File
 	off int64
 	buf []byte
+	err error // of writing
 }
 
 // newSpool makes the file below dir. Where the system allows it, it has no name from the start,
@@ -63,6 +64,9 @@ func (s *spool) store(r io.Reader, limit int64) (at int64, ext []Extent, size in
 	keep := func(data []byte) error {
 		_, err := s.f.WriteAt(data, s.off)
 		s.off += int64(len(data))
+		if err != nil {
+			s.err = err
+		}
 		return err
 	}
 	for end := false; !end; {

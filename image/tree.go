@@ -30,6 +30,7 @@ type Tree struct {
 	holes   map[*node][]Extent  // data of files that have holes; all others are dense
 	sources []source            // where content is; 0 is the spool
 	spool   *spool
+	owned   []io.Closer // closed with the tree
 	limits  Limits
 	bytes   int64 // sum of sizes added, against limits
 	index   int64 // sum of names, targets and attributes added, against maxIndex
@@ -105,8 +106,14 @@ func (t *Tree) Close() error {
 	for _, s := range t.sources {
 		errs = append(errs, s.Close())
 	}
+	for _, c := range t.owned {
+		errs = append(errs, c.Close())
+	}
 	return errors.Join(errs...)
 }
+
+// Own makes the tree close c when it is closed itself, such as the file that content was left in.
+func (t *Tree) Own(c io.Closer) { t.owned = append(t.owned, c) }
 
 // Len returns the number of entries, the root included.
 func (t *Tree) Len() int {
