@@ -18,6 +18,7 @@ const (
 
 	typeDockerList     = "application/vnd.docker.distribution.manifest.list.v2+json"
 	typeDockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
+	typeDockerConfig   = "application/vnd.docker.container.image.v1+json"
 )
 
 // Annotations of the OCI image specification (annotations.md). They are hints: nothing is decided

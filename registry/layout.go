@@ -346,19 +346,19 @@ func (l *Layout) locked(f func() error) (err error) {
 			return fmt.Errorf("another program has it locked for %s", lockWait)
 		}
 	}
-	l.sweep.Do(l.removeLitter)
+	l.sweep.Do(func() { removeLitter(l.dir, tempPrefix) })
 	return f()
 }
 
-// removeLitter removes the temporary files that no process is writing. What cannot be removed is
-// harmless and stays.
-func (l *Layout) removeLitter() {
-	entries, _ := os.ReadDir(l.dir)
+// removeLitter removes the files of this prefix that no process is writing. What cannot be removed
+// is harmless and stays.
+func removeLitter(dir, prefix string) {
+	entries, _ := os.ReadDir(dir)
 	for _, e := range entries {
-		if !strings.HasPrefix(e.Name(), tempPrefix) {
+		if !strings.HasPrefix(e.Name(), prefix) {
 			continue
 		}
-		name := l.path(e.Name())
+		name := filepath.Join(dir, e.Name())
 		if _, ours := live.Load(name); ours {
 			continue
 		}

@@ -389,7 +389,7 @@ func (r *remote) referrers(ctx context.Context, digest string) (list []Descripto
 	return list, true, err
 }
 
-// Has implements [Target].
+// Has implements [Sink].
 func (r *remote) Has(ctx context.Context, d Descriptor) (bool, error) {
 	resp, err := r.do(ctx, request{
 		method: http.MethodHead, path: "blobs/" + d.Digest,
@@ -402,7 +402,7 @@ func (r *remote) Has(ctx context.Context, d Descriptor) (bool, error) {
 	return resp.StatusCode == http.StatusOK && (resp.ContentLength < 0 || resp.ContentLength == d.Size), nil
 }
 
-// CopyBlob implements [Target] (spec.md, "POST then PUT").
+// CopyBlob implements [Sink] (spec.md, "POST then PUT").
 func (r *remote) CopyBlob(ctx context.Context, d Descriptor, open func() (io.ReadCloser, error)) error {
 	if err := r.upload(ctx, d, open); err != nil {
 		return r.errorf("push of blob "+d.Digest, err)
@@ -469,7 +469,7 @@ func (s *sourceError) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// PutManifest implements [Target].
+// PutManifest implements [Sink].
 func (r *remote) PutManifest(ctx context.Context, data []byte, tag string) (Descriptor, error) {
 	d, err := describe(data)
 	if err != nil {
@@ -496,7 +496,7 @@ func (r *remote) PutManifest(ctx context.Context, data []byte, tag string) (Desc
 	return d, nil
 }
 
-// AddReferrers implements [Target]. Where the registry lists referrers itself they are only looked
+// AddReferrers implements [Sink]. Where the registry lists referrers itself they are only looked
 // for. The referrers tag is read, changed and written without any lock, so it is read again and
 // written again until everything is there.
 func (r *remote) AddReferrers(ctx context.Context, digest string, referrers []Descriptor) error {

@@ -34,9 +34,14 @@ type Store interface {
 	io.Closer
 }
 
-// A Target is a place that takes images.
+// A Target is a place that can also be written to: a layout or a repository.
 type Target interface {
 	Store
+	Sink
+}
+
+// A Sink takes the parts of an image, those that others lead to first.
+type Sink interface {
 	// Has says whether the blob is there.
 	Has(ctx context.Context, d Descriptor) (bool, error)
 	// CopyBlob stores a blob, which is verified against d before anybody sees it. open may be called
@@ -233,7 +238,7 @@ func (x *indexJSON) tags() []string {
 // Close implements [Store]. A layout needs no closing.
 func (l *Layout) Close() error { return nil }
 
-// Has implements [Target].
+// Has implements [Sink].
 func (l *Layout) Has(_ context.Context, d Descriptor) (bool, error) {
 	f, err := l.Open(d.Digest)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -246,7 +251,7 @@ func (l *Layout) Has(_ context.Context, d Descriptor) (bool, error) {
 	return err == nil && fi.Size() == d.Size, err // one that was cut off is written anew
 }
 
-// CopyBlob implements [Target].
+// CopyBlob implements [Sink].
 func (l *Layout) CopyBlob(ctx context.Context, d Descriptor, open func() (io.ReadCloser, error)) error {
 	r, err := open()
 	if err != nil {
@@ -283,7 +288,7 @@ func (r readerContext) Read(p []byte) (int, error) {
 	return r.r.Read(p)
 }
 
-// PutManifest implements [Target].
+// PutManifest implements [Sink].
 func (l *Layout) PutManifest(_ context.Context, data []byte, tag string) (Descriptor, error) {
 	d, err := describe(data)
 	if err != nil {
@@ -298,7 +303,7 @@ func (l *Layout) PutManifest(_ context.Context, data []byte, tag string) (Descri
 	return d, l.Tag(tag, d)
 }
 
-// AddReferrers implements [Target].
+// AddReferrers implements [Sink].
 func (l *Layout) AddReferrers(ctx context.Context, digest string, referrers []Descriptor) error {
 	for {
 		x, err := l.readIndex()
