@@ -134,7 +134,7 @@ func checkOneOf(value string, values []string) error {
 	if slices.Contains(values, value) {
 		return nil
 	}
-	return fmt.Errorf("%q is not known here: %s.%s", value, list(values), suggest(value, values))
+	return fmt.Errorf("%q is none of %s.%s", value, list(values), suggest(value, values))
 }
 
 func (c *checker) base(b *Base) {
@@ -316,9 +316,6 @@ func checkOwner(s string) error {
 }
 
 func (c *checker) artifacts() {
-	if len(c.spec.Artifacts) == 0 {
-		c.on("", fmt.Errorf("the spec asks for no artifact: add a block such as zone (this build of iscadm has %s)", list(kindNames())))
-	}
 	count := map[string]int{}
 	seen := map[string]string{}
 	for _, k := range c.spec.Artifacts {

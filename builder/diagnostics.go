@@ -61,7 +61,7 @@ func (s Texts) snippet(b *strings.Builder, at hcl.Range) {
 	line = bytes.TrimRight(line, "\r")
 	from := min(at.Start.Byte-start, len(line))
 	to := min(at.End.Byte-start, len(line))
-	if from > maxSnippet || len(line) == 0 {
+	if from > maxSnippet || at.End.Byte == 0 {
 		return
 	}
 	tail := ""

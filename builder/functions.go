@@ -42,26 +42,26 @@ func defaultFunctions(dir string, environ []string) map[string]function.Function
 		k, v, _ := strings.Cut(kv, "=")
 		env[k] = v
 	}
-	funcs["env"] = stringFunction(func(name string) (string, error) { return env[name], nil })
+	funcs["env"] = stringFunction("name", func(name string) (string, error) { return env[name], nil })
 	return funcs
 }
 
 // textFunctions are all but templatefile: a template that renders templates might never end.
 func textFunctions(dir string) map[string]function.Function {
 	funcs := maps.Clone(pure)
-	funcs["file"] = stringFunction(func(name string) (string, error) {
+	funcs["file"] = stringFunction("path", func(name string) (string, error) {
 		data, err := readText(dir, name)
 		return string(data), err
 	})
-	funcs["filebase64"] = stringFunction(func(name string) (string, error) {
+	funcs["filebase64"] = stringFunction("path", func(name string) (string, error) {
 		data, err := readBounded(local(dir, name))
 		return base64.StdEncoding.EncodeToString(data), err
 	})
-	funcs["filesha256"] = stringFunction(func(name string) (string, error) {
+	funcs["filesha256"] = stringFunction("path", func(name string) (string, error) {
 		data, err := readBounded(local(dir, name))
 		return digest(sha256.New(), data), err
 	})
-	funcs["abspath"] = stringFunction(func(name string) (string, error) {
+	funcs["abspath"] = stringFunction("path", func(name string) (string, error) {
 		abs, err := filepath.Abs(local(dir, name))
 		return filepath.ToSlash(abs), err
 	})
@@ -129,21 +129,21 @@ var pure = map[string]function.Function{
 	"values":          stdlib.ValuesFunc,
 	"zipmap":          stdlib.ZipmapFunc,
 
-	"base64encode": stringFunction(func(s string) (string, error) {
+	"base64encode": stringFunction("value", func(s string) (string, error) {
 		return base64.StdEncoding.EncodeToString([]byte(s)), nil
 	}),
-	"base64decode": stringFunction(func(s string) (string, error) {
+	"base64decode": stringFunction("value", func(s string) (string, error) {
 		data, err := base64.StdEncoding.DecodeString(s)
 		if err == nil && !utf8.Valid(data) {
 			err = fmt.Errorf("what is encoded is not UTF-8 text")
 		}
 		return string(data), err
 	}),
-	"basename":   stringFunction(func(s string) (string, error) { return path.Base(s), nil }),
-	"dirname":    stringFunction(func(s string) (string, error) { return path.Dir(s), nil }),
-	"sha1":       stringFunction(func(s string) (string, error) { return digest(sha1.New(), []byte(s)), nil }),
-	"sha256":     stringFunction(func(s string) (string, error) { return digest(sha256.New(), []byte(s)), nil }),
-	"sha512":     stringFunction(func(s string) (string, error) { return digest(sha512.New(), []byte(s)), nil }),
+	"basename":   stringFunction("value", func(s string) (string, error) { return path.Base(s), nil }),
+	"dirname":    stringFunction("value", func(s string) (string, error) { return path.Dir(s), nil }),
+	"sha1":       stringFunction("value", func(s string) (string, error) { return digest(sha1.New(), []byte(s)), nil }),
+	"sha256":     stringFunction("value", func(s string) (string, error) { return digest(sha256.New(), []byte(s)), nil }),
+	"sha512":     stringFunction("value", func(s string) (string, error) { return digest(sha512.New(), []byte(s)), nil }),
 	"startswith": predicate(strings.HasPrefix),
 	"endswith":   predicate(strings.HasSuffix),
 
@@ -230,9 +230,9 @@ func templateFile(dir string) function.Function {
 	})
 }
 
-func stringFunction(f func(string) (string, error)) function.Function {
+func stringFunction(param string, f func(string) (string, error)) function.Function {
 	return function.New(&function.Spec{
-		Params: []function.Parameter{{Name: "value", Type: cty.String}},
+		Params: []function.Parameter{{Name: param, Type: cty.String}},
 		Type:   function.StaticReturnType(cty.String),
 		Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
 			s, err := f(args[0].AsString())

@@ -67,20 +67,20 @@ func Init(f Facts) []byte {
 	line("name = %q # iscadm profile list shows all", DefaultProfile)
 	line("# set = { banner = \"Authorised use only.\" }")
 	line("# waive {")
-	line("# control = \"ID\"")
-	line("# reason = \"why it does not apply here\"")
-	line("# until = \"2027-12-31\"")
+	line("#   control = \"ID\"")
+	line("#   reason  = \"why it does not apply here\"")
+	line("#   until   = \"2027-12-31\"")
 	line("# }")
 	line("}")
 	if len(f.Daemons) > 0 {
 		line("")
 		line("# The base holds servers. Those that the image does not need can go:")
 		line("# remove {")
-		line("# paths = [")
+		line("#   paths = [")
 		for _, d := range f.Daemons {
-			line("# %s, # listens on %s", literal(d.Path), d.Listen)
+			line("#     %s, # listens on %s", literal(d.Path), d.Listen)
 		}
-		line("# ]")
+		line("#   ]")
 		line("# }")
 	}
 	line(`

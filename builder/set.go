@@ -23,6 +23,9 @@ func (p *parser) override() {
 func (p *parser) set(body *hclsyntax.Body, arg string) {
 	path, raw, found := strings.Cut(arg, "=")
 	s := &setting{parser: p, path: path, raw: raw, file: "--set " + path}
+	for n := 2; p.spec.Texts[s.file] != nil; n++ {
+		s.file = fmt.Sprintf("--set %s (%d)", path, n)
+	}
 	p.spec.Texts[s.file] = []byte(arg)
 	if !found {
 		s.errorf("There is no = in it: a path and a value are required, as in image.version=1.4.1.")
@@ -110,11 +113,11 @@ func (s *setting) descend(body *hclsyntax.Body, schema Block, path []step) {
 	attr, ok := schema.attribute(first.name)
 	if !ok {
 		names := append(attributeNames(schema.Attributes), blockNames(schema.Blocks)...)
-		what := "A spec"
+		what := "The spec has no block"
 		if schema.Name != "" {
-			what = "A " + schema.Name + " block"
+			what = "Block " + schema.Name + " has no"
 		}
-		s.errorf("%s has no %q.%s", what, first.name, suggest(first.name, names))
+		s.errorf("%s %q.%s", what, first.name, suggest(first.name, names))
 		return
 	}
 	s.assign(body, attr, rest)

@@ -17,6 +17,7 @@ package builder
 
 import (
 	"cmp"
+	"fmt"
 	"path/filepath"
 	"slices"
 
@@ -39,7 +40,7 @@ type Spec struct {
 	Removes []Remove        `hcl:"remove,block"`
 	Layout  profiles.Layout `hcl:",remain"`
 
-	Artifacts []KindBlock // in the order of the file
+	Artifacts []KindBlock // in the order of the file; none stands for the zone archive
 	Dir       string      // the folder that names of local files are relative to
 	Texts     Texts       // what diagnostics point into
 }
@@ -230,6 +231,11 @@ func (p *parser) evaluateBlock(b *hclsyntax.Block, schema Block, path string) {
 		attr := b.Body.Attributes[name]
 		at := attr.Expr.Range()
 		p.where[path+"."+name] = at
+		if tuple, ok := attr.Expr.(*hclsyntax.TupleConsExpr); ok {
+			for i, e := range tuple.Exprs {
+				p.where[fmt.Sprintf("%s.%s[%d]", path, name, i)] = e.Range()
+			}
+		}
 		if p.numberForString(attr, schema) {
 			p.fail(attr, path)
 			continue

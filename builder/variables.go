@@ -89,11 +89,10 @@ func (p *parser) variable(b *hclsyntax.Block) *variable {
 		return nil
 	}
 	v := &variable{name: b.Labels[0], block: b, typ: cty.DynamicPseudoType}
-	inner := hclsyntax.Block{Type: b.Type, Body: b.Body, TypeRange: b.TypeRange}
 	// Only a default may look at the environment: what an image depends on is declared.
 	ctx := &hcl.EvalContext{Functions: defaultFunctions(p.spec.Dir, p.opts.Env)}
 	var body variableBody
-	diags := gohcl.DecodeBody(inner.Body, ctx, &body)
+	diags := gohcl.DecodeBody(b.Body, ctx, &body)
 	p.diags = append(p.diags, diags...)
 	if diags.HasErrors() {
 		v.value = cty.DynamicVal
@@ -104,6 +103,9 @@ func (p *parser) variable(b *hclsyntax.Block) *variable {
 		var diags hcl.Diagnostics
 		v.typ, diags = typeexpr.TypeConstraint(body.Type)
 		p.diags = append(p.diags, diags...)
+		if diags.HasErrors() {
+			v.value = cty.DynamicVal
+		}
 	}
 	if attr := b.Body.Attributes["default"]; attr != nil {
 		val, diags := p.value(attr.Expr, ctx)
@@ -183,7 +185,9 @@ func (p *parser) fromFlags(vars map[string]*variable) {
 		from := "--var " + name
 		v := vars[name]
 		if v == nil {
-			p.errorf(p.start, "Undeclared variable", "%s: the spec has no variable %q.%s", from, name, suggest(name, sortedKeys(vars)))
+			p.spec.Texts[from] = []byte(name)
+			at := hcl.Range{Filename: from, Start: hcl.InitialPos, End: hcl.Pos{Line: 1, Column: 1, Byte: len(name)}}
+			p.errorf(at, "Undeclared variable", "The spec has no variable %q.%s", name, suggest(name, sortedKeys(vars)))
 			continue
 		}
 		p.assignText(v, p.opts.Vars[name], from)
@@ -194,7 +198,8 @@ func (p *parser) fromFlags(vars map[string]*variable) {
 func (p *parser) fromFile(vars map[string]*variable, filename string) {
 	src, err := readBounded(filename)
 	if err != nil {
-		p.errorf(p.start, "Unreadable file", "--var-file %q: %v.", filename, err)
+		at := hcl.Range{Filename: filename, Start: hcl.InitialPos}
+		p.errorf(at, "Unreadable --var-file", "%s.", err)
 		return
 	}
 	p.spec.Texts[filename] = src

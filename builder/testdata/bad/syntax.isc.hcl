@@ -1,0 +1,7 @@
+image {
+  name = "web
+  version = "1.0.0"
+}
+
+base {
+  source = = "dir:x"

@@ -1,0 +1,3 @@
+count = 2
+sizes = 3
+list = [for x in var.y : x]
