@@ -1,0 +1,238 @@
+package profiles
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/goldenisc/packer-plugin-isc/image"
+)
+
+// Apply bakes the layout into a root: accounts, services, scratch space and the directories that
+// scratch space and volumes are mounted on. What is new or changed gets the time epoch. Applying
+// it again changes nothing. The layout is checked first.
+func (l *Layout) Apply(root Root, epoch time.Time) error {
+	if err := errors.Join(l.Check()...); err != nil {
+		return err
+	}
+	a := &accounts{root: root, os: l.OS, epoch: epoch}
+	if err := a.add(l); err != nil {
+		return err
+	}
+	b := &baker{root: root, layout: l, epoch: epoch}
+	if err := b.accounts(); err != nil {
+		return err
+	}
+	for _, v := range l.Volumes {
+		if err := b.mountPoint(v.Path, 0o755); err != nil {
+			return fmt.Errorf("volume %q: %w", v.Path, err)
+		}
+	}
+	if l.Scratch != nil {
+		if err := b.scratch(); err != nil {
+			return fmt.Errorf("scratch: %w", err)
+		}
+	}
+	for i := range l.Services {
+		s := &l.Services[i]
+		bake := b.manifest
+		if l.OS == Linux {
+			bake = b.unit
+		}
+		if err := bake(s); err != nil {
+			return fmt.Errorf("service %q: %w", s.Name, err)
+		}
+	}
+	return nil
+}
+
+// A baker bakes one layout into one root.
+type baker struct {
+	root   Root
+	layout *Layout
+	epoch  time.Time
+}
+
+// accounts refuses services of users and groups that do not exist.
+func (b *baker) accounts() error {
+	passwd, err := readText(b.root, "etc/passwd")
+	if err != nil {
+		return err
+	}
+	group, err := readText(b.root, "etc/group")
+	if err != nil {
+		return err
+	}
+	has := func(text, name string) bool {
+		return name == "" || slices.ContainsFunc(records(text), func(f []string) bool { return f[0] == name })
+	}
+	var errs []error
+	for _, s := range b.layout.Services {
+		if !has(passwd, s.User) {
+			errs = append(errs, fmt.Errorf("service %q: there is no user %q, neither in the spec nor in the base", s.Name, s.User))
+		}
+		if !has(group, s.Group) {
+			errs = append(errs, fmt.Errorf("service %q: there is no group %q, neither in the spec nor in the base", s.Name, s.Group))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (b *baker) file(name string, mode fs.FileMode, gid int, data []byte) error {
+	return ensure(b.root, image.Entry{Name: name, Mode: mode, GID: gid, ModTime: b.epoch}, data)
+}
+
+// mountPoint makes the directory that something is mounted on; one that is there stays as it is.
+func (b *baker) mountPoint(dir string, mode fs.FileMode) error {
+	name, err := follow(b.root, dir)
+	if err != nil {
+		return err
+	}
+	e, err := b.root.Stat(name)
+	switch {
+	case err == nil && e.IsDir():
+		return nil
+	case err == nil:
+		return fmt.Errorf("%q is a %s, not a directory", dir, image.TypeName(e.Mode))
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	return b.root.Put(image.Entry{Name: name, Mode: fs.ModeDir | mode, ModTime: b.epoch}, nil)
+}
+
+// Services returns the services of the layout as the config of an image lists them: by FMRI
+// (smf(7)) on illumos, by unit name on Linux.
+func Services(l *Layout) []image.Service {
+	var all []image.Service
+	for _, s := range l.Services {
+		id := "svc:/site/" + s.Name + ":default"
+		if l.OS == Linux {
+			id = s.Name + ".service"
+		}
+		all = append(all, image.Service{
+			Name: s.Name, ID: id, Exec: s.Exec, User: s.User, Listen: slices.Clone(s.Listen), Health: s.Health,
+		})
+	}
+	return all
+}
+
+const (
+	manifestDir = "lib/svc/manifest/site"
+	// defaultTimeout bounds starting and stopping a service, in seconds.
+	defaultTimeout = 60
+)
+
+func (s *Service) timeout() int {
+	if s.Timeout == 0 {
+		return defaultTimeout
+	}
+	return s.Timeout
+}
+
+// manifest bakes a service as an SMF manifest. The restarter runs the program itself and takes
+// its end for that of the service (startd/duration child, svc.startd(8)), so there is no method
+// script and nothing that forks. Such a start method runs as long as the service: no timeout.
+func (b *baker) manifest(s *Service) error {
+	argv, err := words(s.Exec)
+	if err != nil {
+		return err
+	}
+	for i, w := range argv {
+		argv[i] = strings.ReplaceAll(shellQuote(w), "%", "%%") // smf_method(7), method tokens
+	}
+	service := el("service", "name", "site/"+s.Name, "type", "service", "version", "1").with(
+		el("create_default_instance", "enabled", "true"),
+		el("single_instance"),
+		require("network", "svc:/milestone/network:default"),
+		require("filesystem", "svc:/system/filesystem/local:default"),
+	)
+	if b.layout.Scratch != nil {
+		service = service.with(require("scratch", "svc:/site/"+scratchService+":default"))
+	}
+	for i, a := range s.After {
+		if !strings.HasPrefix(a, "svc:/") {
+			a = "svc:/site/" + a + ":default"
+		}
+		service = service.with(require(fmt.Sprintf("after-%d", i+1), a))
+	}
+	service = service.with(
+		s.methodContext(),
+		el("exec_method", "type", "method", "name", "start", "exec", strings.Join(argv, " "), "timeout_seconds", "0"),
+		el("exec_method", "type", "method", "name", "stop", "exec", ":kill", "timeout_seconds", fmt.Sprint(s.timeout())),
+		el("property_group", "name", "startd", "type", "framework").with(
+			el("propval", "name", "duration", "type", "astring", "value", "child")),
+	)
+	if g := s.properties(); len(g.child) > 0 {
+		service = service.with(g)
+	}
+	service = service.with(
+		el("stability", "value", "Evolving"),
+		el("template").with(el("common_name").with(
+			element{name: "loctext", attrs: []string{"xml:lang", "C"}, text: orElse(s.Description, s.Name)})),
+	)
+	doc := document("Made by iscadm from the service "+s.Name+" of the image "+b.layout.Name+". Changes are drift.",
+		el("service_bundle", "type", "manifest", "name", "isc-"+s.Name).with(service))
+	return b.file(path.Join(manifestDir, s.Name+".xml"), 0o444, illumosSys, doc)
+}
+
+func require(name, fmri string) element {
+	return el("dependency", "name", name, "grouping", "require_all", "restart_on", "none", "type", "service").
+		with(el("service_fmri", "value", fmri))
+}
+
+// securityFlags are those of security-flags(7) that every service runs with.
+const securityFlags = "aslr,noexecstack,forbidnullmap"
+
+func (s *Service) methodContext() element {
+	user := orElse(s.User, "root")
+	cred := el("method_credential", "user", user)
+	if s.Group != "" {
+		cred.attrs = append(cred.attrs, "group", s.Group)
+	}
+	if set := s.privileges(); set != nil {
+		// The limit set is the same, so that a set-id program gives nothing back.
+		names := strings.Join(set, ",")
+		cred.attrs = append(cred.attrs, "privileges", names, "limit_privileges", names)
+	}
+	ctx := el("method_context", "security_flags", securityFlags, "working_directory", orElse(s.Directory, "/")).with(cred)
+	if len(s.Environment) > 0 {
+		env := el("method_environment")
+		for _, k := range sortedKeys(s.Environment) {
+			env = env.with(el("envvar", "name", k, "value", s.Environment[k]))
+		}
+		ctx = ctx.with(env)
+	}
+	return ctx
+}
+
+// properties returns the property group that tells the host what the service listens on and how
+// to ask for its health.
+func (s *Service) properties() element {
+	g := el("property_group", "name", "isc", "type", "application")
+	if s.Health != "" {
+		g = g.with(el("propval", "name", "health", "type", "astring", "value", s.Health))
+	}
+	if len(s.Listen) > 0 {
+		list := el("astring_list")
+		for _, l := range s.Listen {
+			list = list.with(el("value_node", "value", l))
+		}
+		g = g.with(el("property", "name", "listen", "type", "astring").with(list))
+	}
+	return g
+}
+
+// shellQuote quotes a word for sh(1), which SMF hands commands to.
+func shellQuote(w string) string {
+	plain := w != "" && !strings.ContainsFunc(w, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("-_./:,=@%+", r)
+	})
+	if plain {
+		return w
+	}
+	return "'" + strings.ReplaceAll(w, "'", `'\''`) + "'"
+}

@@ -1,0 +1,180 @@
+package profiles
+
+import (
+	"slices"
+	"strings"
+)
+
+// Controls is the catalogue, sorted by id. To add a control is to add its entry here or in one of
+// the lists below: documentation, audit and the test of idempotence follow from it.
+var Controls = func() []Control {
+	all := slices.Concat(platformControls, auditControls, serviceControls, networkControls, accountControls,
+		sshControls, fileControls, zoneControls)
+	slices.SortFunc(all, func(a, b Control) int { return strings.Compare(a.ID, b.ID) })
+	return all
+}()
+
+// The A controls: what the kernel does for processes.
+var platformControls = []Control{
+	{
+		ID:    "A01",
+		Title: "Stacks are not executable",
+		Why:   "Code that an attacker writes to a stack must not run.",
+		Refs:  []string{"STIG SOL-11.1-080020", "CIS 3.2"},
+		On: map[string]Method{Illumos: {
+			How:  "noexecstack in system/process-security and in the zone's security flags",
+			SMF:  securityFlag("noexecstack"),
+			Zone: func(z *Zone) { z.flag("NOEXECSTACK") },
+		}},
+	},
+	{
+		ID:    "A02",
+		Title: "Address spaces are laid out at random",
+		Why:   "An attacker who does not know addresses needs a second hole to learn them.",
+		Refs:  []string{"STIG SOL-11.1-080030"},
+		On: map[string]Method{
+			Illumos: {
+				How:  "aslr in system/process-security and in the zone's security flags",
+				SMF:  securityFlag("aslr"),
+				Zone: func(z *Zone) { z.flag("ASLR") },
+			},
+			Linux: sysctl("kernel.randomize_va_space", "2"),
+		},
+	},
+	{
+		ID:    "A03",
+		Title: "Page zero cannot be mapped",
+		Why:   "Else a null pointer followed by the kernel or a privileged program leads to memory of the attacker's choice.",
+		On: map[string]Method{
+			Illumos: {
+				How:  "forbidnullmap in system/process-security and in the zone's security flags",
+				SMF:  securityFlag("forbidnullmap"),
+				Zone: func(z *Zone) { z.flag("FORBIDNULLMAP") },
+			},
+			Linux: sysctl("vm.mmap_min_addr", "65536"),
+		},
+	},
+	{
+		ID:    "A05",
+		Title: "Processes leave no core files",
+		Why:   "A core file is a copy of memory: keys, passwords and personal data in it end up on disk.",
+		Refs:  []string{"STIG SOL-11.1-080040", "STIG SOL-11.1-080045", "CIS 3.1"},
+		On: map[string]Method{
+			Illumos: {
+				How: "system/coreadm:default: global, per-process and set-id core files off, attempts logged",
+				SMF: append(enable("system/coreadm"), properties("system/coreadm", "default", "config_params",
+					"global_enabled", "boolean", "false",
+					"process_enabled", "boolean", "false",
+					"global_setid_enabled", "boolean", "false",
+					"process_setid_enabled", "boolean", "false",
+					"global_log_enabled", "boolean", "true",
+					"global_pattern", "astring", "/var/cores/core.%f.%p",
+					"init_pattern", "astring", "")...),
+			},
+			Linux: {
+				How:   sysctlPath + ": kernel.core_pattern=|/bin/false, fs.suid_dumpable=0; coredump.conf.d: Storage=none",
+				Globs: []string{sysctlPath, "etc/systemd/coredump.conf.d/isc.conf"},
+				Edits: func(p *Params) []Edit {
+					return append(sysctl("kernel.core_pattern", "|/bin/false", "fs.suid_dumpable", "0").Edits(p),
+						file("etc/systemd/coredump.conf.d/isc.conf", 0o644, "[Coredump]\nStorage=none\nProcessSizeMax=0\n")(p)...)
+				},
+			},
+		},
+	},
+	{
+		ID:    "A06",
+		Title: "The directory for core files is root's alone",
+		Why:   "If core files are switched on to find a fault, they are still not for everybody.",
+		Refs:  []string{"STIG SOL-11.1-080060", "STIG SOL-11.1-080070"},
+		On: map[string]Method{
+			Illumos: {How: "var/cores 0700 root:root", Globs: []string{"var/cores"}, Edits: directory("var/cores", 0o700)},
+			Linux: {
+				How:   "var/lib/systemd/coredump 0700 root:root",
+				Globs: []string{"var/lib/systemd/coredump"},
+				Needs: []string{"var/lib/systemd/coredump"},
+				Edits: directory("var/lib/systemd/coredump", 0o700),
+			},
+		},
+	},
+}
+
+// The B controls: auditing.
+var auditControls = []Control{
+	{
+		ID:    "B01",
+		Title: "Auditing runs",
+		Why:   "What happened can only be told from records that were written then.",
+		Refs:  []string{"STIG SOL-11.1-010040"},
+		On: map[string]Method{Illumos: {
+			How: "system/auditd:default enabled", SMF: enable("system/auditd"),
+		}},
+	},
+	{
+		ID:    "B02",
+		Title: "Logins, administration, process and file changes are audited",
+		Why:   "These are the events that an intrusion consists of.",
+		Refs:  []string{"STIG SOL-11.1-010220", "CIS 4.5"},
+		Parameters: []Parameter{{
+			Name: "audit_flags", Default: "lo,am,aa,ps,fd,fm,-fa,ex", Type: List, What: "audit classes of /etc/security/audit_class, see audit_flags(7)",
+		}},
+		On: map[string]Method{Illumos: {
+			How: "system/auditd:default preselection/flags",
+			SMF: properties("system/auditd", "default", "preselection", "flags", "astring", "${audit_flags}"),
+		}},
+	},
+	{
+		ID:    "B03",
+		Title: "Events of nobody in particular are audited",
+		Why:   "A login that fails belongs to no user yet.",
+		Refs:  []string{"STIG SOL-11.1-010310"},
+		On: map[string]Method{Illumos: {
+			How: "system/auditd:default preselection/naflags = lo,na",
+			SMF: properties("system/auditd", "default", "preselection", "naflags", "astring", "lo,na"),
+		}},
+	},
+	{
+		ID:    "B04",
+		Title: "Arguments of executed programs are audited",
+		Why:   "That sh ran says little, what it ran with says all.",
+		Refs:  []string{"STIG SOL-11.1-010300"},
+		On: map[string]Method{Illumos: {
+			How: "system/auditd:default policy/argv = true",
+			SMF: properties("system/auditd", "default", "policy", "argv", "boolean", "true"),
+		}},
+	},
+	{
+		ID:    "B05",
+		Title: "Audit records name the zone",
+		Why:   "The records of many zones meet in one trail.",
+		Refs:  []string{"STIG SOL-11.1-100040"},
+		On: map[string]Method{Illumos: {
+			How:  "in the global zone: auditconfig -setpolicy +zonename",
+			Dock: "the audit policy zonename is set in the global zone",
+		}},
+	},
+	{
+		ID:    "B06",
+		Title: "The zone has an audit trail",
+		Why:   "Without the policy perzone the audit daemon of a zone switches itself off, without an error.",
+		Refs:  []string{"STIG SOL-11.1-100050"},
+		On: map[string]Method{Illumos: {
+			How:  "in the global zone: auditconfig -setpolicy +perzone, or a trail of the global zone that covers its zones",
+			Dock: "the audit policy perzone is set in the global zone, or the global zone's trail covers its zones",
+		}},
+	},
+}
+
+// securityFlag returns the setting of one security flag for all processes (security-flags(7)).
+func securityFlag(name string) []Property {
+	return append(enable("system/process-security"),
+		properties("system/process-security", "", "default", name, "boolean", "true")...)
+}
+
+// properties returns settings of one property group from name, type and value triples.
+func properties(service, instance, group string, triples ...string) []Property {
+	var all []Property
+	for i := 0; i+2 < len(triples); i += 3 {
+		all = append(all, Property{service, instance, group, triples[i], triples[i+1], triples[i+2]})
+	}
+	return all
+}

@@ -1,0 +1,237 @@
+package profiles
+
+import (
+	"io/fs"
+	"strings"
+
+	"github.com/goldenisc/packer-plugin-isc/image"
+)
+
+// The E controls: accounts and passwords.
+var accountControls = []Control{
+	{
+		ID:    "E01",
+		Title: "Passwords end",
+		Why:   "A password that leaked is of use for some time only.",
+		Refs:  []string{"STIG SOL-11.1-040010"},
+		Parameters: []Parameter{
+			{Name: "password_max_weeks", Default: "8", Type: Number, What: "weeks, on illumos"},
+			{Name: "password_max_days", Default: "60", Type: Number, What: "days, on Linux"},
+		},
+		On: map[string]Method{
+			Illumos: assign("etc/default/passwd", "MAXWEEKS", "${password_max_weeks}"),
+			Linux:   define("PASS_MAX_DAYS", "${password_max_days}"),
+		},
+	},
+	{
+		ID:    "E02",
+		Title: "A new password is kept for a while",
+		Why:   "Else the old one is put back at once.",
+		Refs:  []string{"STIG SOL-11.1-040030"},
+		On: map[string]Method{
+			Illumos: assign("etc/default/passwd", "MINWEEKS", "1"),
+			Linux:   define("PASS_MIN_DAYS", "1"),
+		},
+	},
+	{
+		ID:         "E03",
+		Title:      "Passwords are long",
+		Why:        "Length is what guessing costs.",
+		Refs:       []string{"STIG SOL-11.1-040040"},
+		Parameters: []Parameter{{Name: "password_length", Default: "15", Type: Number, What: "characters at least"}},
+		On: map[string]Method{
+			Illumos: assign("etc/default/passwd", "PASSLENGTH", "${password_length}"),
+			Linux: {
+				How:   "etc/security/pwquality.conf: minlen=${password_length}",
+				Globs: []string{"etc/security/pwquality.conf"},
+				Needs: []string{"etc/security/pwquality.conf"},
+				Edits: settings(setAssignment, "etc/security/pwquality.conf", "minlen", "${password_length}"),
+			},
+		},
+	},
+	{
+		ID:    "E12",
+		Title: "No account has an empty password",
+		Why:   "Packages ship root with one on some systems.",
+		Refs:  []string{"STIG SOL-11.1-040120", "STIG SOL-11.1-040480"},
+		On: map[string]Method{
+			Illumos: {
+				How:   "etc/shadow: empty becomes NP; etc/default/login: PASSREQ=YES",
+				Globs: []string{"etc/shadow", "etc/default/login"},
+				Edits: all(passwords(func(_, hash string) string { return orElse(hash, "NP") }),
+					settings(setAssignment, "etc/default/login", "PASSREQ", "YES")),
+			},
+			Linux: {
+				How:   "etc/shadow: empty becomes !",
+				Globs: []string{"etc/shadow"},
+				Edits: passwords(func(_, hash string) string { return orElse(hash, "!") }),
+			},
+		},
+	},
+	{
+		ID:    "E13",
+		Title: "Passwords are hashed with SHA-2 or better",
+		Why:   "Older hashes can be reversed in hours.",
+		Refs:  []string{"STIG SOL-11.1-040130"},
+		On: map[string]Method{
+			Illumos: assign("etc/security/policy.conf",
+				"CRYPT_DEFAULT", "6", "CRYPT_ALGORITHMS_ALLOW", "5,6", "CRYPT_ALGORITHMS_DEPRECATE", "__unix__"),
+			Linux: {
+				How:   "etc/login.defs: ENCRYPT_METHOD SHA512, unless it is YESCRYPT",
+				Globs: []string{"etc/login.defs"},
+				Needs: []string{"etc/login.defs"},
+				Edits: editFile("etc/login.defs", func(text string) (string, error) {
+					if definition(text, "ENCRYPT_METHOD") == "YESCRYPT" {
+						return text, nil
+					}
+					return setDefinition(text, "ENCRYPT_METHOD", "SHA512"), nil
+				}),
+			},
+		},
+	},
+	{
+		ID:    "E14",
+		Title: "Accounts lock after failed logins",
+		Why:   "Guessing a password must not be free.",
+		Refs:  []string{"STIG SOL-11.1-040140", "CIS 6.15"},
+		On: map[string]Method{Illumos: {
+			How:   "etc/default/login: RETRIES 3; etc/security/policy.conf: LOCK_AFTER_RETRIES YES",
+			Globs: []string{"etc/default/login", "etc/security/policy.conf"},
+			Edits: all(settings(setAssignment, "etc/default/login", "RETRIES", "3"),
+				settings(setAssignment, "etc/security/policy.conf", "LOCK_AFTER_RETRIES", "YES")),
+		}},
+	},
+	{
+		ID:         "E16",
+		Title:      "New files of users are private",
+		Why:        "Sharing should be a decision.",
+		Refs:       []string{"STIG SOL-11.1-040250", "CIS 7.3"},
+		Parameters: []Parameter{{Name: "umask", Default: "077", Type: List, What: "octal file creation mask of logins"}},
+		On: map[string]Method{
+			Illumos: assign("etc/default/login", "UMASK", "${umask}"),
+			Linux:   define("UMASK", "${umask}"),
+		},
+	},
+	{
+		ID:    "E21",
+		Title: "root has no password",
+		Why:   "What is known for every instance of an image is no secret: installers set one that anybody can look up. The host still gets in, with zlogin or nsenter.",
+		On: map[string]Method{
+			Illumos: {
+				How:   "etc/shadow: root NP, unless it is *LK*",
+				Globs: []string{"etc/shadow"},
+				Edits: passwords(lockRoot("NP")),
+			},
+			Linux: {
+				How:   "etc/shadow: root !, unless it is locked",
+				Globs: []string{"etc/shadow"},
+				Edits: passwords(lockRoot("!")),
+			},
+		},
+	},
+	{
+		ID:    "E24",
+		Title: "No file grants logins without a password",
+		Why:   ".rhosts and hosts.equiv trust addresses, .netrc holds passwords, .forward runs programs.",
+		Refs:  []string{"STIG SOL-11.1-070160", "STIG SOL-11.1-070050", "STIG SOL-11.1-070170"},
+		On: map[string]Method{
+			Illumos: removal("**/.rhosts", "**/.shosts", "**/.netrc", "**/.forward", "etc/hosts.equiv", "etc/shosts.equiv"),
+			Linux:   removal("**/.rhosts", "**/.shosts", "**/.netrc", "**/.forward", "etc/hosts.equiv", "etc/shosts.equiv"),
+		},
+	},
+	{
+		ID:    "E26",
+		Title: "Only root uses cron and at",
+		Why:   "A job is a way to come back.",
+		Refs:  []string{"STIG SOL-11.1-040420", "CIS 6.13"},
+		On: map[string]Method{
+			Illumos: {
+				How:   "etc/cron.d: cron.deny and at.deny removed, cron.allow holds root, at.allow nobody; 0400",
+				Globs: []string{"etc/cron.d/*"},
+				Edits: all(deleted("etc/cron.d/cron.deny", "etc/cron.d/at.deny"),
+					file("etc/cron.d/cron.allow", 0o400, "root\n"), file("etc/cron.d/at.allow", 0o400, "")),
+			},
+			Linux: {
+				How:   "etc: cron.deny and at.deny removed, cron.allow holds root, at.allow nobody; 0400",
+				Globs: []string{"etc/cron*", "etc/at.*"},
+				Needs: []string{"etc/cron.d", "etc/crontab", "etc/cron.deny", "etc/at.deny"},
+				Edits: all(deleted("etc/cron.deny", "etc/at.deny"),
+					file("etc/cron.allow", 0o400, "root\n"), file("etc/at.allow", 0o400, "")),
+			},
+		},
+	},
+	{
+		ID:    "W01",
+		Title: "A banner warns before login",
+		Why:   "In some places trespass has to be forbidden before it can be punished.",
+		Refs:  []string{"STIG SOL-11.1-050380", "CIS 8.1"},
+		Parameters: []Parameter{{
+			Name: "banner", Default: "Authorised use only. Activity is monitored and recorded.", Type: Text, What: "the text",
+		}},
+		On: map[string]Method{
+			Illumos: banner("etc/issue", "etc/motd"),
+			Linux:   banner("etc/issue", "etc/issue.net", "etc/motd"),
+		},
+	},
+}
+
+// passwords returns the edit of the second field of etc/shadow: hash is given an account and what
+// it has, and returns what it should have.
+func passwords(hash func(name, hash string) string) func(*Params) []Edit {
+	return editFile("etc/shadow", func(text string) (string, error) {
+		return editRecords(text, func(f []string) {
+			if len(f) > 1 {
+				f[1] = hash(f[0], f[1])
+			}
+		}), nil
+	})
+}
+
+// locked reports whether no password can match what stands in shadow(5).
+func locked(hash string) bool {
+	return strings.HasPrefix(hash, "*") || strings.HasPrefix(hash, "!") || hash == "NP" || hash == "UP"
+}
+
+func lockRoot(mark string) func(name, hash string) string {
+	return func(name, hash string) string {
+		if name == "root" && (!locked(hash) || hash == "UP") {
+			return mark
+		}
+		return hash
+	}
+}
+
+func removal(patterns ...string) Method {
+	return Method{How: "removed: " + strings.Join(patterns, ", "), Globs: patterns, Edits: deleted(patterns...)}
+}
+
+func banner(names ...string) Method {
+	return Method{
+		How:   strings.Join(names, ", ") + ": ${banner}",
+		Globs: names,
+		Edits: func(p *Params) []Edit {
+			text := p.Value("banner")
+			if text != "" && !strings.HasSuffix(text, "\n") {
+				text += "\n"
+			}
+			var edits []Edit
+			for _, n := range names {
+				edits = append(edits, func(root Root) error {
+					name, err := follow(root, n)
+					if err != nil {
+						return err
+					}
+					return ensure(root, image.Entry{Name: name, Mode: fs.FileMode(0o644), GID: sysOf(p.OS), ModTime: p.Epoch}, []byte(text))
+				})
+			}
+			return edits
+		},
+	}
+}
+
+func orElse(s, def string) string {
+	if s == "" {
+		return def
+	}
+	return s
+}

@@ -1,0 +1,238 @@
+package profiles
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+)
+
+// The operating systems that controls and layouts exist for.
+const (
+	Illumos = "illumos"
+	Linux   = "linux"
+)
+
+// Platforms are the operating systems in the order they are shown in.
+var Platforms = []string{Illumos, Linux}
+
+// A Control is one requirement on an image.
+type Control struct {
+	ID         string // a letter for the area and two digits, such as "E03"
+	Title      string // what holds
+	Why        string
+	Refs       []string // "STIG SOL-11.1-040040", "CIS 7.3": numbers only, the texts are licensed
+	Scope      Scope
+	Parameters []Parameter
+	On         map[string]Method // how, by operating system
+}
+
+// A Scope says where a control may be applied.
+type Scope int
+
+// Sealing an image must never reach a live machine.
+const (
+	Both      Scope = iota // images and live machines
+	ImageOnly              // only while an image is built
+	LiveOnly               // only on a running system
+)
+
+func (s Scope) String() string { return [...]string{"both", "image", "live"}[s] }
+
+// A Parameter is a value of a control that a profile or a spec may set.
+type Parameter struct {
+	Name    string
+	Default string
+	What    string // for people, with the unit
+	Type    ParameterType
+}
+
+// A ParameterType says what values a parameter takes.
+type ParameterType int
+
+// Values end up in configuration files, so what they may hold is bounded.
+const (
+	Number ParameterType = iota // decimal, 0 to 1000000000
+	List                        // words, separated by commas
+	Text                        // printable, may have several lines
+)
+
+func (t ParameterType) String() string { return [...]string{"number", "list", "text"}[t] }
+
+// check returns what is wrong with a value.
+func (t ParameterType) check(v string) error {
+	switch t {
+	case Number:
+		if n, err := strconv.Atoi(v); err != nil || n < 0 || n > 1e9 || v != strconv.Itoa(n) {
+			return fmt.Errorf("%q is not a number from 0 to 1000000000", v)
+		}
+	case List:
+		if strings.ContainsFunc(v, func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsPrint(r) }) {
+			return fmt.Errorf("%q is not a list of words separated by commas", v)
+		}
+	case Text:
+		if strings.ContainsFunc(v, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }) {
+			return fmt.Errorf("%q holds characters that cannot be printed", v)
+		}
+	}
+	return nil
+}
+
+// A Method is how a control is kept on one operating system: at least one of Edits, SMF, Zone,
+// Dock and Check.
+type Method struct {
+	How   string   // for people: what is set where
+	Globs []string // what Edits and Check read or write: what has to be fetched of a live machine
+	// Needs are patterns of which one must match, or the control is not applicable: there is
+	// nothing in the root that it could be about.
+	Needs []string
+
+	Edits func(p *Params) []Edit
+	SMF   []Property    // of the site profile; values may name parameters as ${name}
+	Zone  func(z *Zone) // settings of the zone
+	Dock  string        // what the host has to provide, for people
+	Check func(Root, *Params) (Inspection, error)
+}
+
+// An Inspection is the outcome of a check that is no edit.
+type Inspection struct {
+	Findings []Finding // violations
+	Notes    []Finding // worth knowing
+}
+
+// The kinds of methods.
+const (
+	KindEdit  = "edit"  // of files of the tree
+	KindSMF   = "smf"   // properties in the site profile of the tree
+	KindCheck = "check" // of the built tree
+	KindZone  = "zone"  // zone configuration
+	KindDock  = "dock"  // requirement on the host
+)
+
+// Kinds returns of what kinds a method is.
+func (m *Method) Kinds() []string {
+	var k []string
+	if m.Edits != nil {
+		k = append(k, KindEdit)
+	}
+	if len(m.SMF) > 0 {
+		k = append(k, KindSMF)
+	}
+	if m.Check != nil {
+		k = append(k, KindCheck)
+	}
+	if m.Zone != nil {
+		k = append(k, KindZone)
+	}
+	if m.Dock != "" {
+		k = append(k, KindDock)
+	}
+	return k
+}
+
+// inImage reports whether an image alone can keep or break the control.
+func (m *Method) inImage() bool { return m.Edits != nil || len(m.SMF) > 0 || m.Check != nil }
+
+// edits returns all edits of the method.
+func (m *Method) edits(p *Params) []Edit {
+	var all []Edit
+	if m.Edits != nil {
+		all = m.Edits(p)
+	}
+	if len(m.SMF) > 0 {
+		all = append(all, editSite(m.SMF, p))
+	}
+	return all
+}
+
+// Kind returns the kinds of the control's methods, joined by "+", such as "smf+zone".
+func (c *Control) Kind() string {
+	var kinds []string
+	for _, os := range c.Platforms() {
+		m := c.On[os]
+		for _, k := range m.Kinds() {
+			if !slices.Contains(kinds, k) {
+				kinds = append(kinds, k)
+			}
+		}
+	}
+	return strings.Join(kinds, "+")
+}
+
+// Platforms returns the operating systems that the control exists on.
+func (c *Control) Platforms() []string {
+	var all []string
+	for _, os := range Platforms {
+		if _, ok := c.On[os]; ok {
+			all = append(all, os)
+		}
+	}
+	return all
+}
+
+// A Description is a control as programs read it.
+type Description struct {
+	ID         string                 `json:"id"`
+	Title      string                 `json:"title"`
+	Why        string                 `json:"why"`
+	Platforms  []string               `json:"platforms"`
+	Kind       string                 `json:"kind"`
+	Scope      string                 `json:"scope"`
+	Refs       []string               `json:"refs"`
+	Parameters []ParameterDescription `json:"parameters"`
+	How        map[string]string      `json:"how"` // by platform
+}
+
+// A ParameterDescription is a parameter as programs read it.
+type ParameterDescription struct {
+	Name    string `json:"name"`
+	Type    string `json:"type"`
+	Default string `json:"default"`
+	What    string `json:"what"`
+}
+
+// Describe returns the control as programs read it.
+func (c *Control) Describe() Description {
+	d := Description{
+		ID: c.ID, Title: c.Title, Why: c.Why, Platforms: c.Platforms(), Kind: c.Kind(), Scope: c.Scope.String(),
+		Refs: slices.Concat([]string{}, c.Refs), Parameters: []ParameterDescription{}, How: map[string]string{},
+	}
+	for _, p := range c.Parameters {
+		d.Parameters = append(d.Parameters, ParameterDescription{p.Name, p.Type.String(), p.Default, p.What})
+	}
+	for os, m := range c.On {
+		d.How[os] = m.How
+	}
+	return d
+}
+
+// ControlByID returns the control of the catalogue, or nil.
+func ControlByID(id string) *Control {
+	for i := range Controls {
+		if Controls[i].ID == id {
+			return &Controls[i]
+		}
+	}
+	return nil
+}
+
+// Params are what edits are given.
+type Params struct {
+	OS    string
+	Epoch time.Time // of what is new or changed
+	value map[string]string
+}
+
+// Value returns the value of a parameter.
+func (p *Params) Value(name string) string { return p.value[name] }
+
+// List returns the words of a parameter of type List.
+func (p *Params) List(name string) []string {
+	return strings.FieldsFunc(p.value[name], func(r rune) bool { return r == ',' })
+}
+
+// expand replaces ${name} by the parameter's value.
+func (p *Params) expand(s string) string { return os.Expand(s, p.Value) }

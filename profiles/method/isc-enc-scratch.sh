@@ -1,0 +1,108 @@
+#!/bin/sh
+#
+# Start and stop method of svc:/site/isc-enc-scratch: scratch space that nobody can read after
+# shutdown. The key comes from the kernel, goes to zfs(8) through a pipe and is never stored;
+# what was left by a crash is unreadable and is destroyed at the next start.
+#
+# Properties (svccfg -s isc-enc-scratch listprop config):
+#   config/parent      dataset that the scratch dataset is made in; empty: the first delegated one
+#   config/mountpoint  where it is mounted
+#   config/quota       bytes
+#   config/encryption  value of the zfs property
+#   config/fallback    tmpfs: memory and swap, if there is no dataset; none: fail
+
+PATH=/usr/sbin:/usr/bin:/sbin
+export PATH
+
+# Exit statuses of smf_method(7).
+SMF_EXIT_OK=0
+SMF_EXIT_ERR_FATAL=95
+SMF_EXIT_ERR_CONFIG=96
+
+prop() {
+	value=$(svcprop -p "config/$1" "$SMF_FMRI") || exit $SMF_EXIT_ERR_CONFIG
+	# svcprop prints an empty string as "" and escapes what a shell would see.
+	if [ "$value" = '""' ]; then
+		value=
+	fi
+	printf '%s' "$value"
+}
+
+# The first dataset that the global zone delegated: zoned, and not the boot environment.
+delegated() {
+	zfs list -H -t filesystem -o name,zoned,mountpoint 2>/dev/null |
+		while read -r name zoned mountpoint; do
+			case "$name" in
+			*/ROOT | */ROOT/*) continue ;;
+			esac
+			if [ "$zoned" = on ] && [ "$mountpoint" != / ]; then
+				printf '%s' "$name"
+				break
+			fi
+		done
+}
+
+destroy() {
+	if zfs list -H -o name "$1" >/dev/null 2>&1; then
+		zfs unmount -f "$1" 2>/dev/null
+		zfs unload-key "$1" 2>/dev/null
+		zfs destroy -r "$1" || return 1
+	fi
+	return 0
+}
+
+start() {
+	if [ -n "$parent" ]; then
+		destroy "$parent/scratch" || exit $SMF_EXIT_ERR_FATAL
+		# A raw key is exactly 32 bytes; with keylocation=prompt it is read from a pipe.
+		if dd if=/dev/urandom bs=32 count=1 2>/dev/null |
+			zfs create -o encryption="$encryption" -o keyformat=raw -o keylocation=prompt \
+				-o canmount=noauto -o mountpoint="$mountpoint" -o devices=off -o setuid=off -o exec=off \
+				-o sync=disabled -o quota="$quota" "$parent/scratch"; then
+			zfs mount "$parent/scratch" || exit $SMF_EXIT_ERR_FATAL
+			chmod 1777 "$mountpoint" || exit $SMF_EXIT_ERR_FATAL
+			echo "$mountpoint: $parent/scratch, $encryption"
+			return
+		fi
+		echo "$parent/scratch: an encrypted dataset cannot be made" >&2
+	else
+		echo "no dataset is delegated to this zone" >&2
+	fi
+	if [ "$fallback" != tmpfs ]; then
+		exit $SMF_EXIT_ERR_CONFIG
+	fi
+	echo "$mountpoint: tmpfs; what is swapped out is as safe as the host's swap" >&2
+	mount -F tmpfs -o "size=$((quota / 1048576))m,nosuid,nodevices,noexec" swap "$mountpoint" || exit $SMF_EXIT_ERR_FATAL
+	chmod 1777 "$mountpoint" || exit $SMF_EXIT_ERR_FATAL
+}
+
+stop() {
+	if [ -n "$parent" ] && zfs list -H -o name "$parent/scratch" >/dev/null 2>&1; then
+		destroy "$parent/scratch" || exit $SMF_EXIT_ERR_FATAL
+	else
+		umount -f "$mountpoint" 2>/dev/null
+	fi
+}
+
+if [ -z "$SMF_FMRI" ]; then
+	echo "usage: run by svc.startd with SMF_FMRI set" >&2
+	exit $SMF_EXIT_ERR_CONFIG
+fi
+parent=$(prop parent) || exit $SMF_EXIT_ERR_CONFIG
+mountpoint=$(prop mountpoint) || exit $SMF_EXIT_ERR_CONFIG
+quota=$(prop quota) || exit $SMF_EXIT_ERR_CONFIG
+encryption=$(prop encryption) || exit $SMF_EXIT_ERR_CONFIG
+fallback=$(prop fallback) || exit $SMF_EXIT_ERR_CONFIG
+if [ -z "$parent" ]; then
+	parent=$(delegated)
+fi
+
+case "$1" in
+start) start ;;
+stop) stop ;;
+*)
+	echo "usage: $0 start | stop" >&2
+	exit $SMF_EXIT_ERR_CONFIG
+	;;
+esac
+exit $SMF_EXIT_OK

@@ -1,0 +1,178 @@
+package profiles
+
+import (
+	"encoding/json"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/goldenisc/packer-plugin-isc/image"
+)
+
+// A Status is the outcome of one control.
+type Status string
+
+// The outcomes. Only Fail makes a report negative.
+const (
+	Pass          Status = "pass"
+	Fail          Status = "fail"
+	Waived        Status = "waived"
+	NotApplicable Status = "not-applicable"
+	OnDock        Status = "dock" // the image cannot say: the host has to provide it
+)
+
+// A Report says which controls a root keeps. Its JSON holds neither the day nor the machine that
+// it was made on, so that it can be part of a reproducible image.
+type Report struct {
+	Schema     int               `json:"schema"` // 1
+	Profile    string            `json:"profile"`
+	OS         string            `json:"os"`
+	Parameters map[string]string `json:"parameters"` // all that the controls use
+	Controls   []Result          `json:"controls"`   // in the order of the catalogue
+}
+
+// A Result is the outcome of one control.
+type Result struct {
+	ID       string    `json:"id"`
+	Title    string    `json:"title"`
+	Status   Status    `json:"status"`
+	Reason   string    `json:"reason,omitempty"`   // why it is waived, not applicable or up to the dock
+	Until    string    `json:"until,omitempty"`    // end of the waiver
+	Findings []Finding `json:"findings,omitempty"` // what violates it
+	Notes    []Finding `json:"notes,omitempty"`    // worth knowing, whatever the status
+}
+
+// A Finding is one place where a control does not hold.
+type Finding struct {
+	Path    string `json:"path,omitempty"` // in the root
+	Problem string `json:"problem"`
+}
+
+// OK reports whether no control failed.
+func (r *Report) OK() bool { return r.Count(Fail) == 0 }
+
+// Count returns how many controls have this status.
+func (r *Report) Count(s Status) int {
+	n := 0
+	for _, c := range r.Controls {
+		if c.Status == s {
+			n++
+		}
+	}
+	return n
+}
+
+// Marshal returns the report as JSON. The bytes depend on its values only.
+func (r *Report) Marshal() ([]byte, error) { return marshal(r) }
+
+// ParseReport decodes a report strictly.
+func ParseReport(data []byte) (*Report, error) {
+	r := new(Report)
+	if err := image.DecodeStrict(data, r); err != nil {
+		return nil, fmt.Errorf("report: %w", err)
+	}
+	if r.Schema != 1 {
+		return nil, fmt.Errorf("report: schema %d: this program knows 1", r.Schema)
+	}
+	return r, nil
+}
+
+func marshal(v any) ([]byte, error) {
+	data, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return nil, err
+	}
+	return append(data, '\n'), nil
+}
+
+// maxDiff bounds the lines of a file that a finding shows.
+const maxDiff = 5
+
+// finding says what a change would put right.
+func (c *Change) finding() Finding {
+	f := Finding{Path: c.Name}
+	switch {
+	case c.After == nil:
+		f.Problem = "is there and should not be"
+		return f
+	case c.Before == nil:
+		f.Problem = "is missing"
+		if c.After.IsRegular() && !secret(c.Name) {
+			f.Problem += diff(nil, lines(string(c.New)))
+		}
+		return f
+	}
+	var what []string
+	b, a := c.Before, c.After
+	if b.Type() != a.Type() {
+		what = append(what, fmt.Sprintf("is a %s, should be a %s", image.TypeName(b.Mode), image.TypeName(a.Mode)))
+	}
+	if b.Perm() != a.Perm() {
+		what = append(what, fmt.Sprintf("mode %04o, should be %04o", b.Perm(), a.Perm()))
+	}
+	if b.UID != a.UID || b.GID != a.GID {
+		what = append(what, fmt.Sprintf("owner %d:%d, should be %d:%d", b.UID, b.GID, a.UID, a.GID))
+	}
+	if b.Target != a.Target {
+		what = append(what, fmt.Sprintf("leads to %q, should to %q", b.Target, a.Target))
+	}
+	if !slices.Equal(c.Old, c.New) {
+		old, changed := lines(string(c.Old)), lines(string(c.New))
+		if secret(c.Name) {
+			what = append(what, "the lines of "+strings.Join(firstFields(old, changed), ", "))
+		} else {
+			what = append(what, "content"+diff(old, changed))
+		}
+	}
+	f.Problem = strings.Join(what, "; ")
+	return f
+}
+
+// secret reports whether a file's content must not be shown.
+func secret(name string) bool {
+	return slices.Contains([]string{"shadow", "gshadow", "master.passwd"}, path.Base(name))
+}
+
+// firstFields returns the names of records that differ.
+func firstFields(old, changed []string) []string {
+	var names []string
+	for _, l := range slices.Concat(without(old, changed), without(changed, old)) {
+		name, _, _ := strings.Cut(l, ":")
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// diff shows the lines that are there and those that should be.
+func diff(old, changed []string) string {
+	var b strings.Builder
+	for _, side := range []struct {
+		verb  string
+		lines []string
+	}{{"has", without(old, changed)}, {"should have", without(changed, old)}} {
+		if len(side.lines) == 0 {
+			continue
+		}
+		shown := side.lines[:min(len(side.lines), maxDiff)]
+		for i, l := range shown {
+			shown[i] = fmt.Sprintf("%.120q", l)
+		}
+		fmt.Fprintf(&b, ": %s %s", side.verb, strings.Join(shown, ", "))
+		if n := len(side.lines) - len(shown); n > 0 {
+			fmt.Fprintf(&b, " and %d more lines", n)
+		}
+	}
+	return b.String()
+}
+
+// without returns the lines of a that are not in b.
+func without(a, b []string) []string {
+	in := map[string]bool{}
+	for _, l := range b {
+		in[l] = true
+	}
+	return slices.DeleteFunc(slices.Clone(a), func(l string) bool { return in[l] })
+}

@@ -1,0 +1,57 @@
+package profiles
+
+import (
+	"slices"
+)
+
+// A Zone is what controls ask of the configuration of a zone (zonecfg(8)).
+type Zone struct {
+	Flags     []string // security flags, sorted
+	Drop      []string // privileges taken from the default set, sorted
+	Exclusive bool     // its own IP stack
+	Processes int      // caps that hold where the layout sets none
+	LWPs      int
+}
+
+func (z *Zone) flag(name string) {
+	z.Flags = append(z.Flags, name)
+	slices.Sort(z.Flags)
+}
+
+// The Z controls: the configuration of the zone.
+var zoneControls = []Control{
+	{
+		ID:    "Z01",
+		Title: "The zone has no privileges that no service needs",
+		Why:   "What root in the zone cannot do, an intruder cannot.",
+		Refs:  []string{"STIG SOL-11.1-100020"},
+		On: map[string]Method{Illumos: {
+			How:  "zonecfg limitpriv: default without dtrace_proc, dtrace_user and proc_clock_highres, unless a service asks for them",
+			Zone: func(z *Zone) { z.Drop = append(z.Drop, "dtrace_proc", "dtrace_user", "proc_clock_highres") },
+		}},
+	},
+	{
+		ID:    "Z03",
+		Title: "The zone cannot use up the host",
+		Why:   "One container must not starve the others.",
+		On: map[string]Method{
+			Illumos: {
+				How:  "zonecfg: the caps of the spec; without one 1000 processes and 4000 LWPs",
+				Zone: func(z *Zone) { z.Processes, z.LWPs = 1000, 4000 },
+			},
+			Linux: {
+				How:  "the caps of the spec in the units, and in the dock",
+				Dock: "memory, processes and CPUs are capped as this document says",
+			},
+		},
+	},
+	{
+		ID:    "Z05",
+		Title: "The zone has its own IP stack",
+		Why:   "With a shared one it sees, and depends on, the network of others.",
+		On: map[string]Method{Illumos: {
+			How:  "zonecfg ip-type=exclusive",
+			Zone: func(z *Zone) { z.Exclusive = true },
+		}},
+	},
+}
