@@ -104,9 +104,9 @@ func (b *baker) mountPoint(dir string, mode fs.FileMode) error {
 	return b.root.Put(image.Entry{Name: name, Mode: fs.ModeDir | mode, ModTime: b.epoch}, nil)
 }
 
-// Services returns the services of the layout as the config of an image lists them: by FMRI
+// Describe returns the services of the layout as the config of an image lists them: by FMRI
 // (smf(7)) on illumos, by unit name on Linux.
-func Services(l *Layout) []image.Service {
+func (l *Layout) Describe() []image.Service {
 	var all []image.Service
 	for _, s := range l.Services {
 		id := "svc:/site/" + s.Name + ":default"

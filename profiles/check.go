@@ -151,9 +151,9 @@ func (l *Layout) Check() []error {
 // and "no change" numbers of Linux.
 const maxID = math.MaxInt32
 
-func (c *checker) id(block string, n int) {
+func (c *checker) id(block, name string, n int) {
 	if n < 1 || n > maxID {
-		c.addf("%s: the number %d is not from 1 to %d", block, n, maxID)
+		c.addf("%s: %s %d is not from 1 to %d", block, name, n, maxID)
 	}
 }
 
@@ -183,9 +183,9 @@ func (c *checker) groups(l *Layout) {
 			c.addf("%s: there are two", block)
 		}
 		names[g.Name] = true
-		c.id(block, g.GID)
+		c.id(block, "gid", g.GID)
 		if other, ok := numbers[g.GID]; ok {
-			c.addf("%s: group %q has the number %d too", block, other, g.GID)
+			c.addf("%s: gid %d is that of group %q too", block, g.GID, other)
 		}
 		numbers[g.GID] = g.Name
 		for _, m := range g.Members {
@@ -208,13 +208,13 @@ func (c *checker) users(l *Layout) {
 			c.addf("%s: there are two", block)
 		}
 		names[u.Name] = true
-		c.id(block, u.UID)
+		c.id(block, "uid", u.UID)
 		if other, ok := numbers[u.UID]; ok {
-			c.addf("%s: user %q has the number %d too", block, other, u.UID)
+			c.addf("%s: uid %d is that of user %q too", block, u.UID, other)
 		}
 		numbers[u.UID] = u.Name
 		if u.GID != nil {
-			c.id(block+": gid", *u.GID)
+			c.id(block, "gid", *u.GID)
 		}
 		for _, g := range u.Groups {
 			if !nameOK(g) {
@@ -277,7 +277,7 @@ func (c *checker) services(l *Layout) {
 		}
 		for _, p := range s.Privileges {
 			if name := strings.TrimPrefix(p, "!"); !slices.Contains(privilegeSets, name) && !slices.Contains(privilegeNames, name) {
-				c.addf("%s: no privilege %q%s", block, name, didYouMean(name, privilegeNames))
+				c.addf("%s: privileges: there is no %q%s", block, name, didYouMean(name, privilegeNames))
 			}
 		}
 		for _, a := range s.After {
@@ -370,7 +370,7 @@ func (c *checker) mounts(l *Layout) {
 		}
 	}
 	if s := l.Scratch; s != nil {
-		mount("scratch", s.path())
+		mount("scratch", s.MountPoint())
 		if s.Size == "" {
 			c.addf("scratch: no size")
 		}
@@ -385,4 +385,5 @@ func (c *checker) mounts(l *Layout) {
 	}
 }
 
-func (s *Scratch) path() string { return orElse(s.Path, "/scratch") }
+// MountPoint returns where the scratch space is mounted.
+func (s *Scratch) MountPoint() string { return orElse(s.Path, "/scratch") }

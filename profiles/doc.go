@@ -20,8 +20,8 @@
 //
 // A [Layout] is what the image of a spec runs besides its files: users, services, scratch space,
 // resource limits. [Layout.Apply] bakes it in, as SMF manifests (smf(7), service_bundle(5), the
-// DTD /usr/share/lib/xml/dtd/service_bundle.dtd.1) or systemd units (systemd.exec(5)); [Zonecfg]
-// writes the command file for zonecfg(8) and [Dock] what the host has to provide.
+// DTD /usr/share/lib/xml/dtd/service_bundle.dtd.1) or systemd units (systemd.exec(5)); [Layout.Zonecfg]
+// writes the command file for zonecfg(8) and [Layout.Dock] what the host has to provide.
 package profiles
 
 //go:generate go run ../internal/gen/controls -o ../docs/controls.md

@@ -3,13 +3,14 @@ package profiles
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/goldenisc/packer-plugin-isc/image"
 )
 
-// Requirements are what a host has to provide to an instance of an image: what the image itself
-// cannot see to. Sizes are bytes; zero means that there is no cap.
-type Requirements struct {
+// A Dock is what a host has to provide to an instance of an image: what the image itself cannot
+// see to. Sizes are bytes; zero means that there is no cap.
+type Dock struct {
 	Schema int    `json:"schema"` // 1
 	Name   string `json:"name"`   // of the image
 	OS     string `json:"os"`
@@ -50,8 +51,8 @@ type DockRequirement struct {
 
 // Dock returns the JSON of what a host has to provide for the layout and the controls of the
 // selection, which may be nil. The bytes depend on these only.
-func Dock(l *Layout, s *Selection) ([]byte, error) {
-	r := &Requirements{Schema: 1, Name: l.Name, OS: l.OS, Inbound: l.Inbound(), Outbound: []string{}}
+func (l *Layout) Dock(s *Selection) ([]byte, error) {
+	r := &Dock{Schema: 1, Name: l.Name, OS: l.OS, Inbound: l.Inbound(), Outbound: []string{}}
 	if l.Network != nil {
 		r.Outbound = slices.Concat(r.Outbound, l.Network.Outbound)
 	}
@@ -63,7 +64,7 @@ func Dock(l *Layout, s *Selection) ([]byte, error) {
 	}
 	var err error
 	if sc := l.Scratch; sc != nil {
-		r.Scratch = &Space{Path: sc.path()}
+		r.Scratch = &Space{Path: sc.MountPoint()}
 		if r.Scratch.Size, err = ParseSize(sc.Size); err != nil {
 			return nil, fmt.Errorf("scratch: %w", err)
 		}
@@ -88,7 +89,7 @@ func Dock(l *Layout, s *Selection) ([]byte, error) {
 	return marshal(r)
 }
 
-func (r *Requirements) limits(l *Limits) error {
+func (r *Dock) limits(l *Limits) error {
 	if l == nil {
 		return nil
 	}
@@ -146,9 +147,56 @@ func (l *Layout) volumes() ([]image.Volume, error) {
 	return all, nil
 }
 
+// Summary returns the requirements as lines for people.
+func (d *Dock) Summary() []string {
+	var all []string
+	add := func(name, format string, args ...any) {
+		all = append(all, fmt.Sprintf("%-10s ", name)+fmt.Sprintf(format, args...))
+	}
+	size := func(name string, n int64) {
+		if n > 0 {
+			add(name, "%s", scaled(n))
+		}
+	}
+	count := func(name string, n int) {
+		if n > 0 {
+			add(name, "%d", n)
+		}
+	}
+	size("memory", d.Memory)
+	size("swap", d.Swap)
+	size("locked", d.Locked)
+	count("processes", d.Processes)
+	count("lwps", d.LWPs)
+	if d.CPUs > 0 {
+		add("cpus", "%g", d.CPUs)
+	}
+	count("shares", d.Shares)
+	add("inbound", "%s", orElse(strings.Join(d.Inbound, " "), "nothing"))
+	add("outbound", "%s", orElse(strings.Join(d.Outbound, " "), "nothing"))
+	if d.Scratch != nil {
+		add("scratch", "%s %s", d.Scratch.Path, scaled(d.Scratch.Size))
+	}
+	size("swap space", d.EncryptedSwap)
+	for _, v := range d.Volumes {
+		if v.Size > 0 {
+			add("volume", "%s %s", v.Path, scaled(v.Size))
+		} else {
+			add("volume", "%s", v.Path)
+		}
+	}
+	if len(d.SecurityFlags) > 0 {
+		add("flags", "%s", strings.Join(d.SecurityFlags, " "))
+	}
+	for _, c := range d.Controls {
+		add(c.ID, "%s", c.Require)
+	}
+	return all
+}
+
 // ParseDock decodes dock requirements strictly.
-func ParseDock(data []byte) (*Requirements, error) {
-	r := new(Requirements)
+func ParseDock(data []byte) (*Dock, error) {
+	r := new(Dock)
 	if err := image.DecodeStrict(data, r); err != nil {
 		return nil, fmt.Errorf("dock requirements: %w", err)
 	}

@@ -28,7 +28,7 @@ var scratchMethod []byte
 // a virtual machine. Any other root gets a tmpfs.
 func (b *baker) scratch() error {
 	s := b.layout.Scratch
-	if err := b.mountPoint(s.path(), fs.ModeSticky|0o777); err != nil {
+	if err := b.mountPoint(s.MountPoint(), fs.ModeSticky|0o777); err != nil {
 		return err
 	}
 	size, err := ParseSize(s.Size)
@@ -36,12 +36,12 @@ func (b *baker) scratch() error {
 		return err
 	}
 	if b.layout.OS == Linux {
-		return b.linuxScratch(s.path(), size)
+		return b.linuxScratch(s.MountPoint(), size)
 	}
 	if err := b.file("lib/svc/method/"+scratchService, 0o555, illumosBin, scratchMethod); err != nil {
 		return err
 	}
-	return b.file(manifestDir+"/"+scratchService+".xml", 0o444, illumosSys, scratchManifest(s.path(), size))
+	return b.file(manifestDir+"/"+scratchService+".xml", 0o444, illumosSys, scratchManifest(s.MountPoint(), size))
 }
 
 func scratchManifest(mount string, size int64) []byte {

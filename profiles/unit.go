@@ -165,7 +165,7 @@ func (l *Limits) unit(line func(format string, args ...any)) {
 func (l *Layout) writable() []string {
 	var all []string
 	if l.Scratch != nil {
-		all = append(all, l.Scratch.path())
+		all = append(all, l.Scratch.MountPoint())
 	}
 	for _, v := range l.Volumes {
 		all = append(all, v.Path)

@@ -67,13 +67,13 @@ const zonecfgHead = `# Command file for zonecfg -z NAME -f FILE, made by iscadm.
 
 const zonecfgDataset = "#   @DATASET@   the dataset delegated to it, for scratch space and volumes\n"
 
-// Tokens are the names that the command file of [Zonecfg] leaves to the site, as @NAME@.
+// Tokens are the names that the command file of [Layout.Zonecfg] leaves to the site, as @NAME@.
 var Tokens = []string{"NAME", "ZONEPATH", "PHYSICAL", "ADDRESS", "ROUTER", "DATASET"}
 
 // Zonecfg returns the command file for zonecfg(8) that configures a zone of the brand (or the
 // default one, if it is empty) for the layout and the controls of the selection, which may be
 // nil. Its comment names the tokens that the site fills in.
-func Zonecfg(l *Layout, s *Selection, brandName string) ([]byte, error) {
+func (l *Layout) Zonecfg(s *Selection, brandName string) ([]byte, error) {
 	brandName = orElse(brandName, DefaultBrand(l.OS))
 	br, ok := brands[brandName]
 	switch {
