@@ -12,7 +12,7 @@ import (
 // stays where it is and is hashed; it must stay unchanged until the tree is closed, which Open
 // checks by size and change time. Extended attributes are read on Linux.
 func ReadDir(ctx context.Context, dir string, o Options) (*Tree, error) {
-	t, err := NewTree(o.Dir, o.limits())
+	t, err := NewTree(o.Dir, o.Limits)
 	if err != nil {
 		return nil, err
 	}
@@ -34,6 +34,9 @@ func (t *Tree) AddDir(ctx context.Context, dir, at string, p Progress) error {
 		return err
 	}
 	s := &dirSource{dir: dir, names: map[*node]string{}}
+	if err := s.below.open(dir); err != nil {
+		return err
+	}
 	l.src = uint32(len(t.sources))
 	t.sources = append(t.sources, s)
 	if err := l.walk(ctx, s); err != nil {
@@ -49,18 +52,19 @@ func (t *Tree) AddDir(ctx context.Context, dir, at string, p Progress) error {
 type dirSource struct {
 	dir   string
 	names map[*node]string // below dir, where they are not those of the tree
+	below opener
 }
 
-func (s *dirSource) Close() error { return nil }
+func (s *dirSource) Close() error { return s.below.close() }
 
 func (s *dirSource) open(n *node) (io.ReaderAt, io.Closer, error) {
 	name := n.Name
 	if s.names != nil {
 		name = s.names[n]
 	}
-	f, size, change, err := openBelow(s.dir, name)
+	f, size, change, err := s.below.file(name)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, reading(s.dir, name, err)
 	}
 	if size != n.Size || change != n.at {
 		f.Close()

@@ -7,8 +7,10 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"path"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -149,34 +151,83 @@ func openat(dirfd int, name string, flags int) (int, error) {
 	}
 }
 
-// openBelow opens a regular file below dir, none of whose elements may be a link, and returns its
-// size and change time.
-func openBelow(dir, name string) (f *os.File, size, change int64, err error) {
-	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	for rest := name; rest != "" && err == nil; {
-		elem, below, more := strings.Cut(rest, "/")
-		flags := 0
-		if more {
-			flags = unix.O_DIRECTORY
-		}
-		var next int
-		next, err = openat(fd, elem, flags)
-		unix.Close(fd)
-		fd, rest = next, below
+// An opener opens files below a folder. It keeps the directory of the last one open, because files
+// are mostly read in the order of their names.
+type opener struct {
+	mu   sync.Mutex
+	root int
+	dir  string // relative to root; "." at first
+	fd   int    // of dir
+}
+
+func (o *opener) open(dir string) (err error) {
+	if o.root, err = unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
+		return &fs.PathError{Op: "open", Path: dir, Err: err}
 	}
+	o.dir, o.fd = ".", o.root
+	return nil
+}
+
+func (o *opener) close() error {
+	if o.fd != o.root {
+		unix.Close(o.fd)
+	}
+	return unix.Close(o.root)
+}
+
+// file opens a regular file, none of whose elements may be a link, and returns its size and change
+// time.
+func (o *opener) file(name string) (f *os.File, size, change int64, err error) {
+	dir, base := path.Split(name)
+	fd, err := o.at(path.Clean(dir), base)
 	if err != nil {
-		return nil, 0, 0, reading(dir, name, err)
+		return nil, 0, 0, err
 	}
-	f = os.NewFile(uintptr(fd), dir+"/"+name)
+	f = os.NewFile(uintptr(fd), name)
 	var st unix.Stat_t
 	if err = unix.Fstat(fd, &st); err == nil && uint32(st.Mode)&unix.S_IFMT != unix.S_IFREG {
 		err = errors.New("changed while it was read")
 	}
 	if err != nil {
 		f.Close()
-		return nil, 0, 0, reading(dir, name, err)
+		return nil, 0, 0, err
 	}
 	return f, st.Size, changed(&st), nil
+}
+
+// at opens base in the directory dir.
+func (o *opener) at(dir, base string) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if dir != o.dir {
+		if err := o.change(dir); err != nil {
+			return -1, err
+		}
+	}
+	return openat(o.fd, base, 0)
+}
+
+// change makes dir the directory that is kept open.
+func (o *opener) change(dir string) error {
+	fd := o.root
+	for elem := range strings.SplitSeq(dir, "/") {
+		if elem == "." {
+			break
+		}
+		next, err := openat(fd, elem, unix.O_DIRECTORY)
+		if fd != o.root {
+			unix.Close(fd)
+		}
+		if err != nil {
+			return err
+		}
+		fd = next
+	}
+	if o.fd != o.root {
+		unix.Close(o.fd)
+	}
+	o.dir, o.fd = dir, fd
+	return nil
 }
 
 // entryOf translates stat(2), names and content apart.

@@ -47,9 +47,18 @@ func (l *loader) walk(ctx context.Context, s *dirSource) error {
 	})
 }
 
-func openBelow(dir, name string) (f *os.File, size, change int64, err error) {
-	f, err = os.Open(filepath.Join(dir, filepath.FromSlash(name)))
-	if err != nil {
+// An opener opens files below a folder.
+type opener struct{ dir string }
+
+func (o *opener) open(dir string) error {
+	o.dir = dir
+	return nil
+}
+
+func (o *opener) close() error { return nil }
+
+func (o *opener) file(name string) (f *os.File, size, change int64, err error) {
+	if f, err = os.Open(filepath.Join(o.dir, filepath.FromSlash(name))); err != nil {
 		return nil, 0, 0, err
 	}
 	info, err := f.Stat()

@@ -24,8 +24,8 @@ type Options struct {
 	Progress Progress
 }
 
-func (o Options) limits() Limits {
-	l := o.Limits
+// withDefaults fills in the limits that are zero.
+func (l Limits) withDefaults() Limits {
 	if l.Entries == 0 {
 		l.Entries = DefaultLimits.Entries
 	}
@@ -44,7 +44,7 @@ func (o Options) limits() Limits {
 // If r is an uncompressed regular file, content is left in it and not spooled: it must stay
 // unchanged, which Open checks, and open until the tree is closed.
 func ReadTar(ctx context.Context, r io.Reader, o Options) (*Tree, error) {
-	t, err := NewTree(o.Dir, o.limits())
+	t, err := NewTree(o.Dir, o.Limits)
 	if err != nil {
 		return nil, err
 	}

@@ -82,6 +82,7 @@ var ErrFrozen = errors.New("tree is frozen")
 
 // NewTree returns a tree that holds only a root directory, 0755 and owned by root. Its content
 // is spooled to a temporary file below dir, or [os.TempDir] if dir is empty; Close removes it.
+// Limits that are zero are those of DefaultLimits.
 func NewTree(dir string, limits Limits) (*Tree, error) {
 	s, err := newSpool(dir)
 	if err != nil {
@@ -93,7 +94,7 @@ func NewTree(dir string, limits Limits) (*Tree, error) {
 		holes:   map[*node][]Extent{},
 		sources: []source{s},
 		spool:   s,
-		limits:  limits,
+		limits:  limits.withDefaults(),
 		dirty:   true,
 	}
 	t.nodes["."] = &node{Entry: Entry{Name: ".", Mode: fs.ModeDir | 0o755, ModTime: time.Unix(0, 0).UTC()}}
