@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
@@ -15,6 +16,7 @@ import (
 	"github.com/hashicorp/hcl/v2"
 
 	"github.com/goldenisc/packer-plugin-isc/image"
+	"github.com/goldenisc/packer-plugin-isc/profiles"
 	"github.com/goldenisc/packer-plugin-isc/registry"
 )
 
@@ -69,9 +71,10 @@ func (s *Spec) Check() []Problem {
 	}
 	c.files()
 	c.artifacts()
-	if l, ok := any(&s.Layout).(interface{ Check() []error }); ok {
-		for _, err := range l.Check() {
-			c.problems = append(c.problems, Problem{Err: err})
+	for _, err := range s.Layout.Check() {
+		// The system is image.os, which is checked above.
+		if path := s.layoutPath(err); path != "os" {
+			c.problems = append(c.problems, Problem{path, err})
 		}
 	}
 	return c.problems
@@ -163,8 +166,21 @@ func (c *checker) profile(p *Profile) {
 	if p.Name != "" && p.Source != "" {
 		c.on("profile.source", errors.New("stands beside name: a profile has one of them"))
 	}
-	if p.Source != "" {
-		c.on("profile.source", regularFile(local(c.spec.Dir, p.Source)))
+	// selectable reports what the profile says to one parameter or one control.
+	selectable := func(set map[string]string, waivers ...image.Waiver) error { return nil }
+	switch loaded, err := c.spec.loadProfile(p); {
+	case err != nil && p.Source != "":
+		c.on("profile.source", err)
+	case err != nil:
+		c.on("profile.name", err)
+	case c.spec.Image != nil && slices.Contains(systems, c.spec.Image.OS):
+		selectable = func(set map[string]string, waivers ...image.Waiver) error {
+			_, err := loaded.Select(c.spec.Image.OS, set, waivers)
+			return err
+		}
+	}
+	for _, name := range sortedKeys(p.Set) {
+		c.on("profile.set."+name, selectable(map[string]string{name: p.Set[name]}))
 	}
 	seen := map[string]string{}
 	for i, w := range p.Waive {
@@ -174,6 +190,9 @@ func (c *checker) profile(p *Profile) {
 			c.on(at+".control", errors.New("is empty"))
 		case dup:
 			c.on(at+".control", fmt.Errorf("%q is waived by %s already", w.Control, first))
+		default:
+			// Reason and date are checked below: here they are right.
+			c.on(at+".control", selectable(nil, image.Waiver{Control: w.Control, Reason: "given", Until: "2000-01-01"}))
 		}
 		seen[w.Control] = at
 		if strings.TrimSpace(w.Reason) == "" {
@@ -350,12 +369,78 @@ func regularFile(name string) error {
 	return nil
 }
 
+// blockForm is how errors of [profiles.Layout.Check] begin: with the block, its name or path if it
+// has one, and the attribute if it is about one.
+var blockForm = regexp.MustCompile(`^([a-z]+)(?: ("(?:[^"\\]|\\.)*"))?:?(?: (?:the )?([a-z_]+))?`)
+
+// layoutPath returns the path of what an error of the layout is about, as near as it says.
+func (s *Spec) layoutPath(err error) string {
+	m := blockForm.FindStringSubmatch(err.Error())
+	if m == nil {
+		return ""
+	}
+	block, ok := findBlock(Schema(), m[1])
+	if !ok {
+		return m[1]
+	}
+	path := block.Name
+	if block.Repeatable {
+		path = fmt.Sprintf("%s[%d]", path, s.layoutIndex(block.Name, m[2], err))
+	}
+	if _, ok := block.attribute(m[3]); ok {
+		path += "." + m[3]
+	}
+	return path
+}
+
+// layoutIndex finds the block of a quoted name; of several, the last, which is the one too many.
+func (s *Spec) layoutIndex(block, name string, err error) int {
+	index := 0
+	is := func(i int, key string) {
+		if strconv.Quote(key) == name {
+			index = i
+		}
+	}
+	switch l := &s.Layout; block {
+	case "user":
+		for i, u := range l.Users {
+			is(i, u.Name)
+		}
+	case "group":
+		for i, g := range l.Groups {
+			is(i, g.Name)
+		}
+	case "service":
+		for i, v := range l.Services {
+			is(i, v.Name)
+		}
+	case "volume":
+		for i, v := range l.Volumes {
+			is(i, v.Path)
+		}
+	case "mutable":
+		for i, m := range l.Mutables {
+			if len(m.Paths) == 0 || slices.ContainsFunc(append(m.Paths[:len(m.Paths):len(m.Paths)], m.Rule), func(v string) bool {
+				return strings.Contains(err.Error(), strconv.Quote(v))
+			}) {
+				index = i
+			}
+		}
+	}
+	return index
+}
+
 // check reports the problems of the values, at their place in the source. What is wrong with a
 // value that could not be read follows from what is reported already.
 func (p *parser) check() {
 	for _, problem := range p.spec.Check() {
 		at, found := p.locate(problem.Path)
-		if p.missing[problem.Path] || p.hasFailed(at) || p.unknown[found] {
+		if p.missing[problem.Path] || p.hasFailed(at) || p.unknown[found] || p.incomplete[found] && inLayout(found) {
+			continue
+		}
+		var diags hcl.Diagnostics
+		if errors.As(problem.Err, &diags) {
+			p.quote(diags)
 			continue
 		}
 		summary := "Invalid " + problem.Path
@@ -364,6 +449,28 @@ func (p *parser) check() {
 		}
 		p.errorf(at, summary, "%s", sentence(problem.Err))
 	}
+}
+
+// inLayout reports whether a path is of a block that [profiles.Layout.Check] checks, which takes a
+// missing value for a zero.
+func inLayout(path string) bool {
+	name, _, _ := strings.Cut(path, "[")
+	_, ok := findBlock(structSchema(reflect.TypeFor[profiles.Layout]()).Blocks, name)
+	return ok
+}
+
+// quote adds diagnostics that point into a file that the spec names.
+func (p *parser) quote(diags hcl.Diagnostics) {
+	for _, d := range diags {
+		if d.Subject == nil || p.spec.Texts[d.Subject.Filename] != nil {
+			continue
+		}
+		// It was read a moment ago: should that fail now, there is no snippet.
+		if src, err := readBounded(d.Subject.Filename); err == nil {
+			p.spec.Texts[d.Subject.Filename] = src
+		}
+	}
+	p.diags = append(p.diags, diags...)
 }
 
 // locate returns the range of what a path names, or else of the nearest thing around it, whose

@@ -4,11 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math"
 	"os"
 	"strconv"
 	"strings"
 
+	"github.com/goldenisc/packer-plugin-isc/profiles"
 	"github.com/goldenisc/packer-plugin-isc/registry"
 )
 
@@ -82,7 +82,7 @@ func (b *Base) Limit() (int64, error) {
 	if b.MaxSize == "" {
 		return 0, nil
 	}
-	return parseSize(b.MaxSize)
+	return profiles.ParseSize(b.MaxSize)
 }
 
 // Perm returns the permission bits of Mode.
@@ -92,19 +92,4 @@ func (f *File) Perm() (uint32, error) {
 		return 0, fmt.Errorf("file %q: mode %q is not octal", f.Path, f.Mode)
 	}
 	return uint32(n), nil
-}
-
-// parseSize reads a size such as "512MiB": a decimal number of bytes, or of powers of 1024.
-func parseSize(s string) (int64, error) {
-	number, unit := s, int64(1)
-	for i, suffix := range []string{"KiB", "MiB", "GiB", "TiB"} {
-		if n, ok := strings.CutSuffix(s, suffix); ok {
-			number, unit = n, 1<<(10*(i+1))
-		}
-	}
-	n, err := strconv.ParseInt(number, 10, 64)
-	if err != nil || n <= 0 || n > math.MaxInt64/unit {
-		return 0, fmt.Errorf("%q is no size such as 512MiB or 4GiB", s)
-	}
-	return n * unit, nil
 }

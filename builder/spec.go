@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/gohcl"
@@ -144,7 +145,7 @@ func ParseSpec(filename string, src []byte, opts Options) (*Spec, hcl.Diagnostic
 	p := &parser{
 		spec:  &Spec{Dir: filepath.Dir(filename), Texts: Texts{filename: src}},
 		opts:  opts,
-		where: map[string]hcl.Range{}, missing: map[string]bool{}, misspelt: map[string]bool{}, unknown: map[string]bool{},
+		where: map[string]hcl.Range{}, missing: map[string]bool{}, incomplete: map[string]bool{}, misspelt: map[string]bool{}, unknown: map[string]bool{},
 	}
 	p.start = hcl.Range{Filename: filename, Start: hcl.InitialPos, End: hcl.InitialPos}
 	p.parse(filename, src)
@@ -154,17 +155,18 @@ func ParseSpec(filename string, src []byte, opts Options) (*Spec, hcl.Diagnostic
 
 // A parser holds the state of one ParseSpec.
 type parser struct {
-	spec     *Spec
-	opts     Options
-	start    hcl.Range // of the spec file
-	ctx      *hcl.EvalContext
-	blocks   []*hclsyntax.Block   // all but variable and locals
-	where    map[string]hcl.Range // of blocks and values, by path
-	missing  map[string]bool      // required attributes that are not there, by path
-	misspelt map[string]bool      // blocks that another one was probably meant to be
-	failed   []hcl.Range          // of expressions that have no value, and are reported already
-	unknown  map[string]bool      // blocks with such expressions, by path
-	diags    hcl.Diagnostics
+	spec       *Spec
+	opts       Options
+	start      hcl.Range // of the spec file
+	ctx        *hcl.EvalContext
+	blocks     []*hclsyntax.Block   // all but variable and locals
+	where      map[string]hcl.Range // of blocks and values, by path
+	missing    map[string]bool      // required attributes that are not there, by path
+	incomplete map[string]bool      // blocks with such attributes, by path
+	misspelt   map[string]bool      // blocks that another one was probably meant to be
+	failed     []hcl.Range          // of expressions that have no value, and are reported already
+	unknown    map[string]bool      // blocks with such expressions, by path
+	diags      hcl.Diagnostics
 }
 
 func (p *parser) parse(filename string, src []byte) {
@@ -236,6 +238,13 @@ func (p *parser) evaluateBlock(b *hclsyntax.Block, schema Block, path string) {
 				p.where[fmt.Sprintf("%s.%s[%d]", path, name, i)] = e.Range()
 			}
 		}
+		if object, ok := attr.Expr.(*hclsyntax.ObjectConsExpr); ok {
+			for _, item := range object.Items {
+				if key := literalKey(item.KeyExpr); key != "" {
+					p.where[path+"."+name+"."+key] = item.ValueExpr.Range()
+				}
+			}
+		}
 		if p.numberForString(attr, schema) {
 			p.fail(attr, path)
 			continue
@@ -253,7 +262,9 @@ func (p *parser) evaluateBlock(b *hclsyntax.Block, schema Block, path string) {
 	}
 	for _, a := range schema.Attributes {
 		if a.Required && b.Body.Attributes[a.Name] == nil {
-			p.missing[path+"."+a.Name] = true // reported when the block is decoded
+			// Reported when the block is decoded.
+			p.missing[path+"."+a.Name] = true
+			p.incomplete[path] = true
 		}
 	}
 	count := map[string]int{}
@@ -264,6 +275,17 @@ func (p *parser) evaluateBlock(b *hclsyntax.Block, schema Block, path string) {
 		}
 		p.evaluateBlock(nested, child, child.path(path+".", count))
 	}
+}
+
+// literalKey returns the key of an object item if it is written out, else "".
+func literalKey(expr hclsyntax.Expression) string {
+	if key := hcl.ExprAsKeyword(expr); key != "" {
+		return key
+	}
+	if v, diags := expr.Value(nil); !diags.HasErrors() && v.Type() == cty.String && v.IsKnown() && !v.IsNull() {
+		return v.AsString()
+	}
+	return ""
 }
 
 // fail notes that the attribute, in the block at path, has no value and why is reported: what follows from that is not.
@@ -307,7 +329,11 @@ func (p *parser) decode() {
 		}
 	}
 	body := &hclsyntax.Body{Blocks: specBlocks, SrcRange: p.start, EndRange: p.start}
-	p.follow(gohcl.DecodeBody(body, p.ctx, p.spec))
+	diags := gohcl.DecodeBody(body, p.ctx, p.spec)
+	p.follow(diags)
+	for _, d := range diags {
+		p.unreadable(d)
+	}
 	for _, name := range []string{"image", "base"} {
 		if first[name] == nil && !p.misspelt[name] {
 			p.errorf(p.start, "Missing block", "A spec needs one %s block.", name)
@@ -366,8 +392,23 @@ func (p *parser) follow(diags hcl.Diagnostics) {
 	}
 }
 
+// unreadable notes the value, if there is one, that a decoder could not make sense of.
+func (p *parser) unreadable(d *hcl.Diagnostic) {
+	if d.Subject == nil {
+		return
+	}
+	for path, at := range p.where {
+		if i := strings.LastIndexByte(path, '.'); i >= 0 && contains(at, *d.Subject) {
+			p.failed = append(p.failed, at)
+			p.unknown[path[:i]] = true
+		}
+	}
+}
+
+func contains(r, part hcl.Range) bool {
+	return r.Filename == part.Filename && r.Start.Byte <= part.Start.Byte && part.End.Byte <= r.End.Byte
+}
+
 func (p *parser) hasFailed(at hcl.Range) bool {
-	return slices.ContainsFunc(p.failed, func(r hcl.Range) bool {
-		return r.Filename == at.Filename && r.Start.Byte <= at.Start.Byte && at.End.Byte <= r.End.Byte
-	})
+	return slices.ContainsFunc(p.failed, func(r hcl.Range) bool { return contains(r, at) })
 }
