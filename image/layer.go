@@ -46,7 +46,7 @@ func (l *layer) whiteout(name string) (bool, error) {
 	switch {
 	case base == whiteoutOpaque:
 		l.opaque[dir] = true
-	case strings.HasPrefix(base, whiteoutMeta):
+	case strings.Contains("/"+name, "/"+whiteoutMeta):
 	case strings.HasPrefix(base, whiteoutPrefix):
 		gone := base[len(whiteoutPrefix):]
 		if gone == "" || gone == "." || gone == ".." {

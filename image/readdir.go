@@ -86,7 +86,7 @@ func (l *loader) enter(e Entry, rel string, change int64) error {
 			return fmt.Errorf("entry %w", err)
 		}
 	}
-	if err := (&e).inRange(); err != nil {
+	if err := e.inRange(); err != nil {
 		return err
 	}
 	n, err := l.tree.place(e, l.how)
@@ -113,7 +113,6 @@ func (e *Entry) inRange() error {
 	if e.UID < 0 || e.GID < 0 || int64(e.UID) > maxID || int64(e.GID) > maxID {
 		return fmt.Errorf("entry %q: owner %d:%d is out of range", e.Name, e.UID, e.GID)
 	}
-	e.ModTime = clampTime(e.ModTime)
 	return nil
 }
 

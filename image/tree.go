@@ -354,6 +354,7 @@ func (t *Tree) place(e Entry, how conflict) (*node, error) {
 	if t.nodes == nil {
 		return nil, ErrFrozen
 	}
+	e.ModTime = clampTime(e.ModTime)
 	if err := t.parents(e.Name, e.ModTime, how); err != nil {
 		return nil, err
 	}
