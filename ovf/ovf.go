@@ -1,0 +1,2 @@
+// Package ovf writes, reads and checks virtual appliances.
+package ovf
