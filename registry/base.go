@@ -106,6 +106,9 @@ func readBase(ctx context.Context, from Store, version string, want Platform) (*
 	if err := c.look(ctx, root, 0); err != nil {
 		return nil, err
 	}
+	if c.found == nil && len(c.there) == 0 {
+		return nil, fmt.Errorf("no image for %s in it: it is empty", want)
+	}
 	if c.found == nil {
 		slices.Sort(c.there)
 		return nil, fmt.Errorf("no image for %s in it, but for %s", want, strings.Join(slices.Compact(c.there), ", "))
@@ -183,14 +186,12 @@ func (c *chooser) look(ctx context.Context, d Descriptor, depth int) error {
 			if err := c.look(ctx, child, depth+1); err != nil {
 				return err
 			}
-		case !isManifest(child.MediaType):
-			c.there = append(c.there, child.MediaType)
 		case child.Platform == nil:
-			c.there = append(c.there, "a platform that is not said")
-		case child.Platform.fits(c.want):
-			return c.look(ctx, child, depth+1)
-		default:
+			c.there = append(c.there, fmt.Sprintf("no platform that is said (%q)", child.MediaType))
+		case !child.Platform.fits(c.want) || !isManifest(child.MediaType):
 			c.there = append(c.there, child.Platform.String())
+		default:
+			return c.look(ctx, child, depth+1)
 		}
 		if c.found != nil {
 			return nil

@@ -21,7 +21,7 @@ func Open(ctx context.Context, ref Ref, o Options) (Store, error) {
 	case InArchive:
 		return openArchive(ref.Path)
 	case InRegistry:
-		return openRemote(ctx, ref, o.PlainHTTP, false)
+		return openRepository(ctx, ref, o.PlainHTTP, false)
 	}
 	return nil, fmt.Errorf("reference %q: no place to open", ref)
 }
@@ -35,7 +35,7 @@ func OpenTarget(ctx context.Context, ref Ref, o Options) (Target, error) {
 	case InArchive:
 		return nil, fmt.Errorf("%q: an archive cannot be changed; copy it to a layout or registry", ref)
 	case InRegistry:
-		return openRemote(ctx, ref, o.PlainHTTP, true)
+		return openRepository(ctx, ref, o.PlainHTTP, true)
 	}
 	return nil, fmt.Errorf("reference %q: no place to open", ref)
 }

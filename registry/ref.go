@@ -93,7 +93,7 @@ func parse(s string, windows bool) (Ref, error) {
 
 	if r.Place != InRegistry {
 		if name == "" {
-			return Ref{}, fmt.Errorf("no path behind %s:", r.Place)
+			return Ref{}, fmt.Errorf("no path behind %q", r.Place+":")
 		}
 		if windows && len(name) == 1 && isLetter(name[0]) {
 			name = "./" + name // with a tag behind it, it would be a drive
@@ -103,7 +103,7 @@ func parse(s string, windows bool) (Ref, error) {
 	}
 	host, repo, ok := strings.Cut(name, "/")
 	if !ok || !hostForm.MatchString(host) || host != "localhost" && !strings.ContainsAny(host, ".:") {
-		return Ref{}, errors.New("want oci:DIR[:TAG], oci-archive:FILE[:TAG] or HOST[:PORT]/REPO[:TAG], the host with a dot or a port in it")
+		return Ref{}, errors.New("neither oci:DIR[:TAG] nor oci-archive:FILE[:TAG] nor HOST[:PORT]/REPO[:TAG] with a dot or port in the host")
 	}
 	if len(name) > 255 || !repoForm.MatchString(repo) {
 		return Ref{}, fmt.Errorf("repository %q: want lower-case letters and digits, parted by single . _ - or /", repo)

@@ -52,9 +52,9 @@ func TestParse(t *testing.T) {
 
 func TestParseErrors(t *testing.T) {
 	for in, want := range map[string]string{
-		"":                                    "want oci:DIR",
-		"web":                                 "want oci:DIR",
-		"library/web":                         "want oci:DIR",
+		"":                                    "neither oci:DIR",
+		"web":                                 "neither oci:DIR",
+		"library/web":                         "neither oci:DIR",
 		"oci:":                                "no path",
 		"oci::v1":                             "no path",
 		"oci:dir:":                            `tag ""`,
@@ -67,9 +67,9 @@ func TestParseErrors(t *testing.T) {
 		"h.x/a//b":                            `repository "a//b"`,
 		"h.x/../b":                            `repository "../b"`,
 		"h.x/":                                `repository ""`,
-		"h.x:port/a":                          "want oci:DIR",
+		"h.x:port/a":                          "neither oci:DIR",
 		"h.x/a\nb":                            "control character",
-		"https://h.x/a":                       "want oci:DIR",
+		"https://h.x/a":                       "neither oci:DIR",
 		"h.x/" + strings.Repeat("a", 256):     "repository",
 		"oci:d:" + strings.Repeat("a", 129):   "128 letters",
 	} {

@@ -32,18 +32,19 @@ const (
 // acceptManifests are the types that a manifest is asked for as.
 var acceptManifests = strings.Join([]string{typeIndex, typeManifest, typeDockerList, typeDockerManifest}, ", ")
 
-// A remote is a repository of a registry, by the OCI distribution protocol. Authentication is that
+// A repository is a repository of a registry, by the OCI distribution protocol. Authentication is that
 // of go-containerregistry.
-type remote struct {
+type repository struct {
 	repo   name.Repository
 	client *http.Client
+	delay  time.Duration // before the second attempt; later ones wait longer
 
 	mu       sync.Mutex
 	resolved map[string][]byte // manifests that came with the resolution of their tag
 }
 
-// openRemote logs in to the registry.
-func openRemote(ctx context.Context, r Ref, plainHTTP, push bool) (*remote, error) {
+// openRepository logs in to the registry.
+func openRepository(ctx context.Context, r Ref, plainHTTP, push bool) (*repository, error) {
 	var opts []name.Option
 	if plainHTTP {
 		opts = append(opts, name.Insecure)
@@ -64,9 +65,10 @@ func openRemote(ctx context.Context, r Ref, plainHTTP, push bool) (*remote, erro
 	if err != nil {
 		return nil, undetermined(ctx, fmt.Errorf("registry %q: %w", repo.RegistryStr(), err))
 	}
-	return &remote{
+	return &repository{
 		repo:     repo,
 		client:   &http.Client{Transport: t, CheckRedirect: checkRedirect},
+		delay:    250 * time.Millisecond,
 		resolved: map[string][]byte{},
 	}, nil
 }
@@ -81,7 +83,7 @@ func undetermined(ctx context.Context, err error) error {
 }
 
 // Close implements [Store].
-func (r *remote) Close() error {
+func (r *repository) Close() error {
 	r.client.CloseIdleConnections()
 	return nil
 }
@@ -98,7 +100,7 @@ type request struct {
 }
 
 // do sends a request, again if there is hope, and returns a response that has a wanted status.
-func (r *remote) do(ctx context.Context, q request) (*http.Response, error) {
+func (r *repository) do(ctx context.Context, q request) (*http.Response, error) {
 	for try := 1; ; try++ {
 		resp, again, err := r.once(ctx, q)
 		if err == nil || !again || try == attempts || ctx.Err() != nil {
@@ -107,12 +109,12 @@ func (r *remote) do(ctx context.Context, q request) (*http.Response, error) {
 		select {
 		case <-ctx.Done():
 			return nil, err
-		case <-time.After(time.Duration(try*try) * 250 * time.Millisecond):
+		case <-time.After(time.Duration(try*try) * r.delay):
 		}
 	}
 }
 
-func (r *remote) once(ctx context.Context, q request) (resp *http.Response, again bool, err error) {
+func (r *repository) once(ctx context.Context, q request) (resp *http.Response, again bool, err error) {
 	u, err := r.url(q.path)
 	if err != nil {
 		return nil, false, err
@@ -153,7 +155,7 @@ func (r *remote) once(ctx context.Context, q request) (resp *http.Response, agai
 }
 
 // url makes the URL of a path of the repository, or of a location that the registry gave.
-func (r *remote) url(path string) (*url.URL, error) {
+func (r *repository) url(path string) (*url.URL, error) {
 	base := &url.URL{
 		Scheme: r.repo.Registry.Scheme(),
 		Host:   r.repo.RegistryStr(),
@@ -166,13 +168,13 @@ func (r *remote) url(path string) (*url.URL, error) {
 	return u, nil
 }
 
-func (r *remote) errorf(what string, err error) error {
+func (r *repository) errorf(what string, err error) error {
 	return fmt.Errorf("repository %q: %s: %w", r.repo.Name(), what, err)
 }
 
 // getManifest fetches a manifest and checks it against its digest, if that is what it was asked
 // for, and against what the headers say.
-func (r *remote) getManifest(ctx context.Context, version string) ([]byte, error) {
+func (r *repository) getManifest(ctx context.Context, version string) ([]byte, error) {
 	data, err := r.fetchManifest(ctx, version)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -183,7 +185,7 @@ func (r *remote) getManifest(ctx context.Context, version string) ([]byte, error
 	return data, nil
 }
 
-func (r *remote) fetchManifest(ctx context.Context, version string) ([]byte, error) {
+func (r *repository) fetchManifest(ctx context.Context, version string) ([]byte, error) {
 	resp, err := r.do(ctx, request{
 		method: http.MethodGet, path: "manifests/" + version,
 		header: map[string]string{"Accept": acceptManifests},
@@ -228,7 +230,7 @@ func readBounded(r io.Reader) ([]byte, error) {
 }
 
 // Resolve implements [Store].
-func (r *remote) Resolve(ctx context.Context, tagOrDigest string) (Descriptor, error) {
+func (r *repository) Resolve(ctx context.Context, tagOrDigest string) (Descriptor, error) {
 	data, err := r.getManifest(ctx, tagOrDigest)
 	if err != nil {
 		return Descriptor{}, err
@@ -244,7 +246,7 @@ func (r *remote) Resolve(ctx context.Context, tagOrDigest string) (Descriptor, e
 }
 
 // Manifest implements [Store].
-func (r *remote) Manifest(ctx context.Context, d Descriptor) ([]byte, error) {
+func (r *repository) Manifest(ctx context.Context, d Descriptor) ([]byte, error) {
 	if err := d.check(); err != nil {
 		return nil, err
 	}
@@ -265,7 +267,7 @@ func (r *remote) Manifest(ctx context.Context, d Descriptor) ([]byte, error) {
 }
 
 // Blob implements [Store].
-func (r *remote) Blob(ctx context.Context, d Descriptor) (io.ReadCloser, error) {
+func (r *repository) Blob(ctx context.Context, d Descriptor) (io.ReadCloser, error) {
 	if err := d.check(); err != nil {
 		return nil, err
 	}
@@ -284,7 +286,7 @@ func (r *remote) Blob(ctx context.Context, d Descriptor) (io.ReadCloser, error) 
 }
 
 // Tags implements [Store].
-func (r *remote) Tags(ctx context.Context) ([]string, error) {
+func (r *repository) Tags(ctx context.Context) ([]string, error) {
 	var tags []string
 	err := r.pages(ctx, "tags/list?n="+strconv.Itoa(pageSize), func(data []byte) error {
 		var page struct {
@@ -308,7 +310,7 @@ func (r *remote) Tags(ctx context.Context) ([]string, error) {
 
 // pages reads a list that may come in pages (spec.md, "Listing Tags"). A list that is not there is
 // [fs.ErrNotExist].
-func (r *remote) pages(ctx context.Context, path string, add func([]byte) error) error {
+func (r *repository) pages(ctx context.Context, path string, add func([]byte) error) error {
 	for range maxPages {
 		resp, err := r.do(ctx, request{
 			method: http.MethodGet, path: path, want: []int{http.StatusOK, http.StatusNotFound},
@@ -336,7 +338,7 @@ func (r *remote) pages(ctx context.Context, path string, add func([]byte) error)
 
 // nextPage returns the URL of the Link header of RFC 8288 with rel="next", which must stay on the
 // registry.
-func (r *remote) nextPage(resp *http.Response) (string, error) {
+func (r *repository) nextPage(resp *http.Response) (string, error) {
 	link := resp.Header.Get("Link")
 	if link == "" {
 		return "", nil
@@ -354,7 +356,7 @@ func (r *remote) nextPage(resp *http.Response) (string, error) {
 
 // Referrers implements [Store]: what the registry lists, or if it cannot list, what stands under
 // the referrers tag.
-func (r *remote) Referrers(ctx context.Context, digest string) ([]Descriptor, error) {
+func (r *repository) Referrers(ctx context.Context, digest string) ([]Descriptor, error) {
 	list, _, err := r.referrers(ctx, digest)
 	if err != nil {
 		return nil, r.errorf("referrers of "+digest, err)
@@ -362,7 +364,7 @@ func (r *remote) Referrers(ctx context.Context, digest string) ([]Descriptor, er
 	return list, nil
 }
 
-func (r *remote) referrers(ctx context.Context, digest string) (list []Descriptor, fallback bool, err error) {
+func (r *repository) referrers(ctx context.Context, digest string) (list []Descriptor, fallback bool, err error) {
 	if _, err := digestHex(digest); err != nil {
 		return nil, false, err
 	}
@@ -390,7 +392,7 @@ func (r *remote) referrers(ctx context.Context, digest string) (list []Descripto
 }
 
 // Has implements [Sink].
-func (r *remote) Has(ctx context.Context, d Descriptor) (bool, error) {
+func (r *repository) Has(ctx context.Context, d Descriptor) (bool, error) {
 	resp, err := r.do(ctx, request{
 		method: http.MethodHead, path: "blobs/" + d.Digest,
 		want: []int{http.StatusOK, http.StatusNotFound},
@@ -403,21 +405,21 @@ func (r *remote) Has(ctx context.Context, d Descriptor) (bool, error) {
 }
 
 // CopyBlob implements [Sink] (spec.md, "POST then PUT").
-func (r *remote) CopyBlob(ctx context.Context, d Descriptor, open func() (io.ReadCloser, error)) error {
+func (r *repository) CopyBlob(ctx context.Context, d Descriptor, open func() (io.ReadCloser, error)) error {
 	if err := r.upload(ctx, d, open); err != nil {
 		return r.errorf("push of blob "+d.Digest, err)
 	}
 	return nil
 }
 
-func (r *remote) upload(ctx context.Context, d Descriptor, open func() (io.ReadCloser, error)) error {
+func (r *repository) upload(ctx context.Context, d Descriptor, open func() (io.ReadCloser, error)) error {
 	var err error
 	for try := range attempts {
 		if try > 0 { // an upload is never continued, but begun anew
 			select {
 			case <-ctx.Done():
 				return err
-			case <-time.After(time.Duration(try) * time.Second):
+			case <-time.After(time.Duration(try) * 4 * r.delay):
 			}
 		}
 		var resp *http.Response
@@ -470,7 +472,7 @@ func (s *sourceError) Read(p []byte) (int, error) {
 }
 
 // PutManifest implements [Sink].
-func (r *remote) PutManifest(ctx context.Context, data []byte, tag string) (Descriptor, error) {
+func (r *repository) PutManifest(ctx context.Context, data []byte, tag string) (Descriptor, error) {
 	d, err := describe(data)
 	if err != nil {
 		return Descriptor{}, err
@@ -499,7 +501,7 @@ func (r *remote) PutManifest(ctx context.Context, data []byte, tag string) (Desc
 // AddReferrers implements [Sink]. Where the registry lists referrers itself they are only looked
 // for. The referrers tag is read, changed and written without any lock, so it is read again and
 // written again until everything is there.
-func (r *remote) AddReferrers(ctx context.Context, digest string, referrers []Descriptor) error {
+func (r *repository) AddReferrers(ctx context.Context, digest string, referrers []Descriptor) error {
 	const tries = 6
 	for try := range tries {
 		list, fallback, err := r.referrers(ctx, digest)
@@ -522,7 +524,7 @@ func (r *remote) AddReferrers(ctx context.Context, digest string, referrers []De
 			select {
 			case <-ctx.Done():
 				return ctx.Err()
-			case <-time.After(time.Duration(try) * 200 * time.Millisecond):
+			case <-time.After(time.Duration(try) * r.delay):
 			}
 		}
 	}

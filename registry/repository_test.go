@@ -350,6 +350,7 @@ func TestUndetermined(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.(*repository).delay = time.Millisecond
 	ask := map[string]func() error{
 		"tag":       func() error { _, err := s.Resolve(t.Context(), "v1"); return err },
 		"manifest":  func() error { _, err := s.Manifest(t.Context(), root); return err },
