@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/goldenisc/packer-plugin-isc/image"
+	"github.com/goldenisc/packer-plugin-isc/registry"
 )
 
 // ErrMismatch is returned for a base that is not the one that the spec or the lock file pins.
@@ -119,4 +120,38 @@ func contentDigest(t *image.Tree) (string, error) {
 		return "", err
 	}
 	return "sha256:" + hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// openImage flattens the layers of an OCI or Docker image, or takes the root of one of ours; the
+// digest is that of the reference's manifest or index.
+func openImage(ctx context.Context, ref registry.Ref, want *Image, o image.Options) (*image.Tree, string, error) {
+	base, err := registry.FetchBase(ctx, ref, want.OS+"/"+want.Arch, registry.Options{})
+	if err != nil {
+		return nil, "", err
+	}
+	defer base.Close()
+	t, err := image.NewTree(o.Dir, o.Limits)
+	if err != nil {
+		return nil, "", err
+	}
+	for i, l := range base.Layers {
+		if err := addLayer(ctx, t, l, o.Progress); err != nil {
+			t.Close()
+			return nil, "", fmt.Errorf("layer %d of %d: %w", i+1, len(base.Layers), err)
+		}
+	}
+	return t, base.Digest, nil
+}
+
+func addLayer(ctx context.Context, t *image.Tree, l registry.Layer, p image.Progress) error {
+	r, err := l.Open(ctx)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	if err := t.AddLayer(ctx, r, p); err != nil {
+		return err
+	}
+	_, err = io.Copy(io.Discard, r) // to the end, where the digest is checked
+	return err
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/hcl/v2"
 
 	"github.com/goldenisc/packer-plugin-isc/image"
+	"github.com/goldenisc/packer-plugin-isc/profiles"
 	"github.com/goldenisc/packer-plugin-isc/registry"
 )
 
@@ -29,10 +30,11 @@ type Writer interface {
 
 // A Source is what artifacts are made of.
 type Source struct {
-	Tree     *image.Tree // frozen
-	Spec     *Spec
-	Created  time.Time // the build date
-	Progress image.Progress
+	Tree      *image.Tree // frozen
+	Spec      *Spec
+	Selection *profiles.Selection
+	Created   time.Time // the build date
+	Progress  image.Progress
 }
 
 // Kinds is the table of artifact formats.
@@ -70,4 +72,12 @@ func put(ctx context.Context, to *registry.Layout, a image.Artifact, c image.Com
 	a.UncompressedDigest, a.UncompressedSize = "sha256:"+hex.EncodeToString(sum.Sum(nil)), sum.n
 	a.Digest, a.Size, err = b.Commit()
 	return a, err
+}
+
+// bytesOf returns what writes data, for put.
+func bytesOf(data []byte) func(io.Writer) error {
+	return func(w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	}
 }

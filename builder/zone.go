@@ -9,6 +9,7 @@ import (
 	"github.com/hashicorp/hcl/v2/gohcl"
 
 	"github.com/goldenisc/packer-plugin-isc/image"
+	"github.com/goldenisc/packer-plugin-isc/profiles"
 	"github.com/goldenisc/packer-plugin-isc/registry"
 )
 
@@ -36,7 +37,10 @@ func defaultZone() *Zone {
 
 // Write writes the archive and the zonecfg(8) command file that goes with it.
 func (z *Zone) Write(ctx context.Context, id string, src *Source, to *registry.Layout) ([]image.Artifact, error) {
-	brand := z.brand(src.Spec)
+	brand := z.Brand
+	if brand == "" {
+		brand = profiles.DefaultBrand(src.Spec.Image.OS)
+	}
 	a := image.Artifact{
 		Name: id, Kind: "zone", MediaType: image.TypeZone,
 		Attributes: map[string]string{"brand": brand, "dialect": z.Dialect},
@@ -51,17 +55,18 @@ func (z *Zone) Write(ctx context.Context, id string, src *Source, to *registry.L
 	if err != nil {
 		return nil, err
 	}
-	return []image.Artifact{a}, nil
-}
-
-func (z *Zone) brand(s *Spec) string {
-	switch {
-	case z.Brand != "":
-		return z.Brand
-	case s.Image.OS == "linux":
-		return "lx"
+	text, err := src.Spec.Layout.Zonecfg(src.Selection, brand)
+	if err != nil {
+		return nil, err
 	}
-	return "illumos"
+	name := "dock/zonecfg"
+	if id != "zone" {
+		name = "dock/" + id + "/zonecfg"
+	}
+	cfg, err := put(ctx, to, image.Artifact{
+		Name: name, Kind: "zonecfg", MediaType: image.TypeZonecfg, Attributes: map[string]string{"brand": brand},
+	}, image.None, bytesOf(text))
+	return []image.Artifact{a, cfg}, err
 }
 
 // oneOf checks the value of an attribute of a body that has few values.

@@ -1,0 +1,187 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"strings"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/goldenisc/packer-plugin-isc/builder"
+	"github.com/goldenisc/packer-plugin-isc/image"
+	"github.com/goldenisc/packer-plugin-isc/registry"
+)
+
+// An app is what all verbs share: the streams and the flags that every verb has.
+type app struct {
+	in        io.Reader
+	out, diag io.Writer
+
+	json, quiet, verbose, noProgress bool
+
+	bars *bars
+}
+
+// verbs is the table of commands, in the order of the help.
+var verbs = []func(*app) *cobra.Command{
+	newInit, newFmt, newValidate, newBuild, newLock, newInspect, newDiff, newExport,
+	newCopy, newPush, newPull, newClone, newStart, newStop, newList, newShow, newCheck, newReset,
+	newSnapshot, newRollback, newDestroy, newPrune, newProfile, newServe, newDemo,
+}
+
+// hidden verbs are for the program itself.
+var hidden = []func(*app) *cobra.Command{newServePage}
+
+func (a *app) command() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "iscadm",
+		Short:         "Build, publish and use golden images of Immutable Service Containers",
+		Version:       buildVersion(),
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.SetIn(a.in)
+	root.SetOut(a.out)
+	root.SetErr(a.diag)
+	root.SetVersionTemplate("iscadm {{.Version}}\n")
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return badInput(fmt.Errorf("%w (see iscadm help %s)", err, c.Name()))
+	})
+	f := root.PersistentFlags()
+	f.BoolVar(&a.json, "json", false, "print one JSON document on stdout and nothing else")
+	f.BoolVarP(&a.quiet, "quiet", "q", false, "print results and errors only")
+	f.BoolVarP(&a.verbose, "verbose", "v", false, "say more")
+	f.BoolVar(&a.noProgress, "no-progress", false, "no progress bars (there are none if stderr is no terminal)")
+	for _, v := range append(verbs, hidden...) {
+		c := v(a)
+		if check := c.Args; check != nil {
+			c.Args = func(c *cobra.Command, args []string) error {
+				if err := check(c, args); err != nil {
+					return badInput(fmt.Errorf("%s: %w (usage: iscadm %s)", c.Name(), err, c.Use))
+				}
+				return nil
+			}
+		}
+		root.AddCommand(c)
+	}
+	return root
+}
+
+// statuses maps errors of the libraries to exit statuses; the first that fits counts.
+var statuses = []struct {
+	status int
+	is     func(error) bool
+}{
+	{statusNo, is(builder.ErrMismatch)},
+	{statusNo, is(builder.ErrFindings)},
+	{statusUnknown, is(registry.ErrUndetermined)},
+	{statusInput, is(image.ErrMalformed)},
+	{statusInput, func(err error) bool { var d hcl.Diagnostics; return errors.As(err, &d) }},
+	{statusInput, func(err error) bool { return strings.HasPrefix(err.Error(), "unknown command") }},
+}
+
+func is(target error) func(error) bool {
+	return func(err error) bool { return errors.Is(err, target) }
+}
+
+// report prints an error, one line unless it is the problems of a spec.
+func (a *app) report(err error) error {
+	if err.Error() == "" {
+		return nil
+	}
+	if errors.Is(err, fs.ErrPermission) && os.Geteuid() > 0 {
+		err = fmt.Errorf("%w (not run as root)", err)
+	}
+	_, e := fmt.Fprintf(a.diag, "iscadm: %s\n", printable(err.Error()))
+	return e
+}
+
+// printable takes control characters out of text that came from elsewhere: an archive or a
+// registry must not speak to a terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' && r != '\n' && r != '\t' || r >= 0x7f && r < 0xa0 {
+			return '?'
+		}
+		return r
+	}, s)
+}
+
+// printf writes to stdout, for people: nothing with --json.
+func (a *app) printf(format string, args ...any) {
+	if !a.json {
+		a.bars.above(func() { fmt.Fprint(a.out, printable(fmt.Sprintf(format, args...))) })
+	}
+}
+
+// notef writes to stderr unless --quiet.
+func (a *app) notef(format string, args ...any) {
+	if !a.quiet {
+		a.bars.above(func() { fmt.Fprint(a.diag, printable(fmt.Sprintf(format, args...))) })
+	}
+}
+
+// document prints v if --json is set.
+func (a *app) document(v any) error {
+	if !a.json {
+		return nil
+	}
+	e := json.NewEncoder(a.out)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}
+
+// log hands the libraries a logger: warnings, more with --verbose, none with --quiet.
+func (a *app) log() *slog.Logger {
+	level := slog.LevelWarn
+	switch {
+	case a.quiet:
+		level = slog.LevelError
+	case a.verbose:
+		level = slog.LevelInfo
+	}
+	return slog.New(slog.NewTextHandler(writerFunc(func(p []byte) (int, error) {
+		a.bars.above(func() { fmt.Fprint(a.diag, "iscadm: ", printable(string(p))) })
+		return len(p), nil
+	}), &slog.HandlerOptions{Level: level, ReplaceAttr: func(_ []string, at slog.Attr) slog.Attr {
+		if at.Key == slog.TimeKey {
+			return slog.Attr{}
+		}
+		return at
+	}}))
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+// terminal returns the file behind a stream if it is a terminal.
+func terminal(stream any) (*os.File, bool) {
+	f, ok := stream.(*os.File)
+	return f, ok && term.IsTerminal(int(f.Fd()))
+}
+
+// confirm asks before something is destroyed: on a terminal; elsewhere it refuses unless forced.
+func (a *app) confirm(force bool, what string) error {
+	if force {
+		return nil
+	}
+	if _, ok := terminal(a.in); !ok {
+		return badInput(fmt.Errorf("%s: not done without -F, as nobody can be asked", what))
+	}
+	fmt.Fprintf(a.diag, "%s? [y/N] ", what)
+	var reply string
+	fmt.Fscanln(a.in, &reply)
+	if r := strings.ToLower(reply); r != "y" && r != "yes" {
+		return badInput(fmt.Errorf("%s: not confirmed", what))
+	}
+	return nil
+}
