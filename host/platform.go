@@ -1,0 +1,81 @@
+package host
+
+import (
+	"context"
+	"path/filepath"
+	"time"
+
+	"github.com/goldenisc/packer-plugin-isc/image"
+)
+
+// A Platform makes and keeps instances. Its methods are called with the lock of what they work on
+// held, and may be killed at any point: what they do becomes visible in one step, and Recover
+// makes good the rest.
+type Platform interface {
+	// Import makes the golden copy of a verified image, which must be compared with the content
+	// manifest before it counts. It may be called again after it was cut short.
+	Import(ctx context.Context, g *Golden, v *Verified) error
+	// Clone makes the instance, or nothing. The notes say what could not be made as the image has it.
+	Clone(ctx context.Context, j *Job) (notes []string, err error)
+	// Check compares the instance with the content manifest.
+	Check(ctx context.Context, j *Job, mode CheckMode) (*Report, error)
+	// Reset gives the instance the golden content again. Volumes stay. If keep is not empty, what
+	// the instance was is kept under that name.
+	Reset(ctx context.Context, j *Job, keep string) error
+	// Destroy removes the instance with all it has. That there is nothing is no error.
+	Destroy(ctx context.Context, j *Job) error
+	// Recover finishes or undoes what the instance's journal says was begun. It reports whether
+	// the instance exists afterwards.
+	Recover(ctx context.Context, j *Job) (exists bool, err error)
+	// Remove removes the golden copy, which no instance needs.
+	Remove(ctx context.Context, g *Golden) error
+}
+
+// A Snapshotter is a Platform that can keep states of an instance. Volumes are not part of them.
+type Snapshotter interface {
+	Snapshot(ctx context.Context, j *Job, name string) error
+	Rollback(ctx context.Context, j *Job, name string) error
+	Forget(ctx context.Context, j *Job, name string) error // that it is not there is no error
+}
+
+// A Starter is a Platform that can run an instance's services.
+type Starter interface {
+	Start(ctx context.Context, j *Job) (*Process, error)
+	Stop(ctx context.Context, j *Job, timeout time.Duration) error
+}
+
+// Platforms are the kinds of places that instances can be made in, by the name before the colon
+// in --to.
+var Platforms = map[string]Platform{
+	"dir": dirPlatform{},
+}
+
+// A Golden is an image in this host's store.
+type Golden struct {
+	Digest  string
+	Config  *image.Config
+	Content *image.Content
+	Dir     string // of what is known about it; a platform's own files there begin with its name
+
+	store store
+}
+
+// A Job is one operation on one instance.
+type Job struct {
+	Golden   *Golden
+	Instance *Instance // a copy, stored again when the operation is done
+	Dir      string    // of the host's private files about the instance, which exists
+	Progress image.Progress
+
+	save func() error
+}
+
+// Journal notes durably how far the operation is.
+func (j *Job) Journal(phase string, inode uint64) error {
+	p := *j.Instance.Pending
+	p.Phase, p.Inode = phase, inode
+	j.Instance.Pending = &p
+	return j.save()
+}
+
+func (j *Job) path(name string) string { return filepath.Join(j.Dir, name) }
