@@ -114,7 +114,7 @@ func (c *Content) appendLine(b []byte, e *Entry) []byte {
 			b = append(b, t.name...)
 		}
 	}
-	b = fmt.Appendf(b, " mode=%04o uid=%d gid=%d", e.Perm(), e.UID, e.GID)
+	b = fmt.Appendf(b, " mode=%#o uid=%d gid=%d", e.Perm(), e.UID, e.GID)
 	if !e.IsDir() {
 		b = fmt.Appendf(b, " nlink=%d", c.Nlink(e))
 	}

@@ -122,7 +122,7 @@ func TestReadTarEverything(t *testing.T) {
 		"./dev/null type=char mode=0666 uid=0 gid=0 nlink=1 time=0.000000000 device=native,1,3\n",
 		"./dev/sda type=block mode=0660 uid=0 gid=6 nlink=1 time=0.000000000 device=native,8,0\n",
 		"./run/fifo type=fifo mode=0600",
-		"./usr/bin/su type=file mode=4755",
+		"./usr/bin/su type=file mode=04755",
 		"time=1700000000.123456789 ",
 		"./home/big-id type=file mode=0644 uid=3000000000 gid=2500000 ",
 		"./bytes-\\377\\376 type=file",

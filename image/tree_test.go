@@ -226,7 +226,7 @@ func TestReadDirAndTarAgree(t *testing.T) {
 	if got != want {
 		t.Errorf("from the archive:\n%s\nfrom the folder:\n%s", got, want)
 	}
-	for _, line := range []string{"./usr/bin/a type=file mode=4755", "./usr/link type=link mode=0777", `[["./etc/z","./opt/z"]]`} {
+	for _, line := range []string{"./usr/bin/a type=file mode=04755", "./usr/link type=link mode=0777", `[["./etc/z","./opt/z"]]`} {
 		if !strings.Contains(got, line) {
 			t.Errorf("no %q in\n%s", line, got)
 		}
