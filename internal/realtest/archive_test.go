@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 )
 
 // recipes are the images whose archives are extracted: every base, compression and dialect. What
@@ -41,9 +42,15 @@ func TestArchive(t *testing.T) {
 						t.Fatal(err)
 					}
 					run(t, dir, tool.name, append(tool.args, archive)...)
+					if tool.name == "bsdtar" {
+						// It never restores the time of the folder it extracts into.
+						if err := os.Chtimes(dir, time.Time{}, content.Lookup(".").ModTime); err != nil {
+							t.Fatal(err)
+						}
+					}
 					compare(t, dir, content)
 					t.Run("mtree", func(t *testing.T) { run(t, dir, "mtree", "-f", mtree, "-p", dir) })
-					t.Run("gomtree", func(t *testing.T) { run(t, dir, "gomtree", "validate", "-f", mtree, "-p", dir) })
+					t.Run("gomtree", func(t *testing.T) { run(t, dir, "gomtree", gomtree(mtree, dir)...) })
 				})
 			}
 		})
@@ -75,11 +82,16 @@ func TestMtreeFindsDrift(t *testing.T) {
 			if _, err := try(t, dir, "mtree", "-f", mtree, "-p", dir); err == nil {
 				t.Error("mtree finds nothing")
 			}
-			if _, err := try(t, dir, "gomtree", "validate", "-f", mtree, "-p", dir); err == nil {
+			if _, err := try(t, dir, "gomtree", gomtree(mtree, dir)...); err == nil {
 				t.Error("gomtree finds nothing")
 			}
 		})
 	}
+}
+
+// gomtree returns the arguments to check a folder with. Of the keywords we write it lacks device.
+func gomtree(manifest, dir string) []string {
+	return []string{"validate", "-k", "type,mode,uid,gid,nlink,size,time,link,sha256digest", "-f", manifest, "-p", dir}
 }
 
 func relink(name, target string) error {

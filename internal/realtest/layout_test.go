@@ -4,7 +4,6 @@ package realtest
 
 import (
 	"bufio"
-	"bytes"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
@@ -75,12 +74,13 @@ func TestSkopeo(t *testing.T) {
 
 	all := filepath.Join(t.TempDir(), "all")
 	run(t, "", "skopeo", "copy", "--insecure-policy", "--all", ref, "dir:"+all)
-	copied, err := os.ReadFile(filepath.Join(all, "manifest.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(copied, index) {
-		t.Error("skopeo copies another index")
+	// The skopeo of Debian 12 knows no artifactType and writes the index anew without; all that the
+	// index leads to it must keep.
+	for _, d := range parse(t, index).Manifests {
+		hex := strings.TrimPrefix(d.Digest, "sha256:")
+		if got := fileDigest(t, filepath.Join(all, hex+".manifest.json")); got != d.Digest {
+			t.Errorf("skopeo copies manifest %s as %s", d.Digest, got)
+		}
 	}
 
 	one := filepath.Join(t.TempDir(), "one")
@@ -217,20 +217,23 @@ func TestNoPlatform(t *testing.T) {
 	}
 }
 
-// TestRunnable unpacks the runnable root with umoci and crane and compares it with the content
-// manifest.
+// TestRunnable unpacks the runnable root with umoci, where it knows the system, and with crane, and
+// compares it with the content manifest.
 func TestRunnable(t *testing.T) {
 	for _, r := range []recipe{{"odd", "gzip", "pax"}, {"alpine", "gzip", "pax"}, {"omnios", "gzip", "pax"}} {
 		t.Run(r.base, func(t *testing.T) {
 			layout, content := r.layout(t), r.content(t)
-			t.Run("umoci", func(t *testing.T) {
+			umoci := func(t *testing.T) {
 				one := filepath.Join(t.TempDir(), "one")
 				run(t, "", "skopeo", "copy", "--insecure-policy", "--override-os="+r.os(), "--override-arch=amd64",
 					"oci:"+layout+":1.0.0", "oci:"+one+":run")
 				bundle := filepath.Join(t.TempDir(), "bundle")
 				run(t, "", "umoci", "unpack", "--image", one+":run", bundle)
 				compare(t, filepath.Join(bundle, "rootfs"), content)
-			})
+			}
+			if r.os() == "linux" { // it writes a runtime configuration too, and knows none of illumos
+				t.Run("umoci", umoci)
+			}
 			t.Run("crane", func(t *testing.T) {
 				ref := serve(t) + "/isc/real:1.0.0"
 				run(t, "", "crane", "push", "--index", layout, ref)
@@ -243,7 +246,8 @@ func TestRunnable(t *testing.T) {
 					t.Fatal(err)
 				}
 				run(t, dir, "tar", "--numeric-owner", "--xattrs", "--xattrs-include=*", "-xpf", out)
-				compare(t, dir, content)
+				// It leaves out symbolic links that lead above the root.
+				compare(t, dir, content, "links/up")
 			})
 		})
 	}
