@@ -108,7 +108,7 @@ func (a *accounts) edit(name string, mode fs.FileMode, change func(text string) 
 func clash(text, kind, name string, id int) error {
 	for _, f := range records(text) {
 		if len(f) > 2 && f[2] == strconv.Itoa(id) && f[0] != name {
-			return fmt.Errorf("%s %q: the number %d is that of %q in the base", kind, name, id, f[0])
+			return fmt.Errorf("%s %q: %s %d is that of %q in the base", kind, name, map[string]string{"user": "uid", "group": "gid"}[kind], id, f[0])
 		}
 	}
 	return nil

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -28,7 +29,11 @@ func (l *Layout) Apply(root Root, epoch time.Time) error {
 		return err
 	}
 	for _, v := range l.Volumes {
-		if err := b.mountPoint(v.Path, 0o755); err != nil {
+		uid, gid, err := b.owner(v.Owner)
+		if err == nil {
+			err = b.mountPoint(image.Entry{Name: v.Path, Mode: fs.ModeDir | 0o755, UID: uid, GID: gid, ModTime: b.epoch})
+		}
+		if err != nil {
 			return fmt.Errorf("volume %q: %w", v.Path, err)
 		}
 	}
@@ -86,9 +91,31 @@ func (b *baker) file(name string, mode fs.FileMode, gid int, data []byte) error 
 	return ensure(b.root, image.Entry{Name: name, Mode: mode, GID: gid, ModTime: b.epoch}, data)
 }
 
+// owner returns the numbers of a user and its group, or of the default owner of volumes.
+func (b *baker) owner(user string) (uid, gid int, err error) {
+	if s := b.layout.Services; user == "" && len(s) > 0 {
+		user = s[0].User
+		if slices.ContainsFunc(s, func(o Service) bool { return o.User != user }) {
+			user = ""
+		}
+	}
+	passwd, err := readText(b.root, "etc/passwd")
+	if err != nil || user == "" {
+		return 0, 0, err
+	}
+	for _, f := range records(passwd) {
+		if f[0] == user && len(f) > 3 {
+			uid, uerr := strconv.Atoi(f[2])
+			gid, gerr := strconv.Atoi(f[3])
+			return uid, gid, errors.Join(uerr, gerr)
+		}
+	}
+	return 0, 0, fmt.Errorf("there is no user %q, neither in the spec nor in the base", user)
+}
+
 // mountPoint makes the directory that something is mounted on; one that is there stays as it is.
-func (b *baker) mountPoint(dir string, mode fs.FileMode) error {
-	name, err := follow(b.root, dir)
+func (b *baker) mountPoint(dir image.Entry) error {
+	name, err := follow(b.root, dir.Name)
 	if err != nil {
 		return err
 	}
@@ -97,11 +124,12 @@ func (b *baker) mountPoint(dir string, mode fs.FileMode) error {
 	case err == nil && e.IsDir():
 		return nil
 	case err == nil:
-		return fmt.Errorf("%q is a %s, not a directory", dir, image.TypeName(e.Mode))
+		return fmt.Errorf("%q is a %s, not a directory", dir.Name, image.TypeName(e.Mode))
 	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
-	return b.root.Put(image.Entry{Name: name, Mode: fs.ModeDir | mode, ModTime: b.epoch}, nil)
+	dir.Name = name
+	return b.root.Put(dir, nil)
 }
 
 // Describe returns the services of the layout as the config of an image lists them: by FMRI

@@ -11,7 +11,8 @@ import (
 // illumosOff are services of a general-purpose system that a container for one service has no use
 // for, beyond what the profile generic_limited_net switches off.
 var illumosOff = []string{
-	"application/stosreg", "application/management/wbem", "application/print/server", "network/inetd",
+	"application/cups/in-lpd", "application/management/wbem", "application/print/ipp-listener", "application/print/ppd-cache-update",
+	"application/print/rfc1179", "application/stosreg", inetd,
 	"network/rpc/bind", "network/rpc/gss", "network/rpc/smserver", "network/security/ktkt_warn",
 	"network/sendmail-client", "network/smtp:sendmail", "system/filesystem/autofs", "system/filesystem/rmvolmgr",
 	"system/hal", "system/picl", "system/power",

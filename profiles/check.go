@@ -382,6 +382,9 @@ func (c *checker) mounts(l *Layout) {
 	for _, v := range l.Volumes {
 		mount(fmt.Sprintf("volume %q", v.Path), v.Path)
 		c.size(fmt.Sprintf("volume %q: size", v.Path), v.Size)
+		if v.Owner != "" && !nameOK(v.Owner) {
+			c.addf("volume %q: owner %q is no name of an account", v.Path, v.Owner)
+		}
 	}
 }
 

@@ -82,8 +82,9 @@ type Swap struct {
 
 // A Volume is a directory that outlives reset and upgrade.
 type Volume struct {
-	Path string `hcl:"path"`
-	Size string `hcl:"size,optional"`
+	Path  string `hcl:"path"`
+	Size  string `hcl:"size,optional"`
+	Owner string `hcl:"owner,optional"` // user; default the one that all services run as, else root
 }
 
 // A Mutable is a set of paths that may differ from the golden content.

@@ -28,7 +28,7 @@ var scratchMethod []byte
 // a virtual machine. Any other root gets a tmpfs.
 func (b *baker) scratch() error {
 	s := b.layout.Scratch
-	if err := b.mountPoint(s.MountPoint(), fs.ModeSticky|0o777); err != nil {
+	if err := b.mountPoint(image.Entry{Name: s.MountPoint(), Mode: fs.ModeDir | fs.ModeSticky | 0o777, ModTime: b.epoch}); err != nil {
 		return err
 	}
 	size, err := ParseSize(s.Size)

@@ -25,6 +25,8 @@ type Property struct {
 	Value    string // "true" or "false" to enable an instance
 }
 
+const inetd = "network/inetd"
+
 // enable and disable return the settings that switch default instances.
 func enable(services ...string) []Property  { return switched("true", services) }
 func disable(services ...string) []Property { return switched("false", services) }
@@ -99,7 +101,11 @@ func writeSite(set []Property) []byte {
 	})
 	bundle := el("service_bundle", "type", "profile", "name", "isc-hardening")
 	for service, rest := range grouped(set, func(p Property) string { return p.Service }) {
-		s := el("service", "name", service, "version", "1", "type", "service")
+		typ := "service"
+		if service == inetd {
+			typ = "restarter" // as in its manifest and in the shipped profiles
+		}
+		s := el("service", "name", service, "version", "1", "type", typ)
 		for instance, rest := range grouped(rest, func(p Property) string { return p.Instance }) {
 			groups, enabled := propertyGroups(rest)
 			if instance == "" {

@@ -176,7 +176,7 @@ func (l *Layout) writable() []string {
 			if i := strings.IndexAny(p, `*?[\`); i >= 0 {
 				fixed = p[:strings.LastIndexByte(p[:i], '/')]
 			}
-			if fixed != "" && m.Rule != "reset" {
+			if fixed != "" {
 				all = append(all, fixed)
 			}
 		}

@@ -45,13 +45,14 @@ var ranks = map[string]int{
 // testOnly are packages that tests, benchmarks and CI use, and that no other package imports but
 // in its tests.
 var testOnly = map[string]int{
-	"internal/basetest": 0,
-	"internal/depcheck": 5,
-	"internal/bench":    5,
-	"internal/realtest": 5,
-	"internal/testlog":  5,
-	"internal/kindtest": 3,
-	"internal/hosttest": 4,
+	"internal/basetest":     0,
+	"internal/depcheck":     5,
+	"internal/bench":        5,
+	"internal/realtest":     5,
+	"internal/testlog":      5,
+	"internal/gen/controls": 5,
+	"internal/kindtest":     3,
+	"internal/hosttest":     4,
 }
 
 // plugin is the nested module of the Packer plugin, the only place for Packer's SDK.

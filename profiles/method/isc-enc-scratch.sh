@@ -31,11 +31,11 @@ prop() {
 # The first dataset that the global zone delegated: zoned, and not the boot environment.
 delegated() {
 	zfs list -H -t filesystem -o name,zoned,mountpoint 2>/dev/null |
-		while read -r name zoned mountpoint; do
+		while read -r name zoned where; do
 			case "$name" in
 			*/ROOT | */ROOT/*) continue ;;
 			esac
-			if [ "$zoned" = on ] && [ "$mountpoint" != / ]; then
+			if [ "$zoned" = on ] && [ "$where" != / ]; then
 				printf '%s' "$name"
 				break
 			fi

@@ -1,0 +1,331 @@
+package profiles
+
+import (
+	"bytes"
+	"encoding/xml"
+	"errors"
+	"io"
+	"io/fs"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/goldenisc/packer-plugin-isc/image"
+)
+
+// webLayout is a layout with a bit of everything.
+func webLayout(os string) *Layout {
+	return &Layout{
+		OS: os, Name: "web",
+		Users:  []User{{Name: "webd", UID: 801, Groups: []string{"logs"}, Comment: "web server"}, {Name: "admin", UID: 802, Shell: "/bin/sh", Home: "/home/admin"}},
+		Groups: []Group{{Name: "logs", GID: 900, Members: []string{"admin"}}},
+		Services: []Service{
+			{
+				Name: "web", Description: "Web server <main>", Exec: `/opt/web/bin/webd -listen :80 -title "it's 100% $fresh"`, User: "webd",
+				Directory: "/opt/web", Environment: map[string]string{"B": "x y", "A": `"1" & 2`}, Listen: []string{"80/tcp", "8080/tcp"},
+				Privileges: []string{"basic", "!proc_info", "!file_link_any"}, Health: "http://:8080/healthz", Timeout: 30,
+			},
+			{Name: "worker", Exec: "/opt/web/bin/worker", User: "webd", Group: "logs", After: []string{"web"}},
+			{Name: "rooted", Exec: "/opt/web/bin/rooted"},
+		},
+		Network:  &Network{Outbound: []string{"53/udp"}},
+		Limits:   &Limits{Memory: "2GiB", MaxSwap: "3GiB", Locked: "256MiB", Processes: 500, LWPs: 2000, CPUs: 1.5, Shares: 100},
+		Scratch:  &Scratch{Size: "4GiB"},
+		Volumes:  []Volume{{Path: "/var/lib/web", Size: "20GiB"}},
+		Mutables: []Mutable{{Paths: []string{"/var/log/**", "/run/web.pid"}, Rule: "any"}, {Paths: []string{"/etc/web/**"}, Rule: "reset"}},
+	}
+}
+
+// bare returns a root with the accounts of a base.
+func bare(t testing.TB, os string) *image.Tree {
+	t.Helper()
+	files := map[string]string{
+		"etc/passwd": "root:x:0:0:root:/root:/bin/sh\nbin:x:2:2::/usr/bin:\n",
+		"etc/shadow": "root:NP:6445::::::\nbin:NP:6445::::::\n",
+		"etc/group":  "root::0:\nbin::2:root\nsys::3:\n",
+	}
+	if os == Linux {
+		files["etc/gshadow"] = "root:*::\nbin:*::\n"
+	}
+	return newTree(t, files)
+}
+
+func read(t testing.TB, root Root, name string) string {
+	t.Helper()
+	data, err := root.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+func TestLayout(t *testing.T) {
+	want := map[string][]string{
+		Illumos: {
+			"lib/svc/manifest/site/isc-enc-scratch.xml", "lib/svc/manifest/site/rooted.xml", "lib/svc/manifest/site/web.xml",
+			"lib/svc/manifest/site/worker.xml", "lib/svc/method/isc-enc-scratch", "scratch", "var/lib/web",
+		},
+		Linux: {
+			"etc/fstab", "etc/systemd/system/multi-user.target.wants/web.service", "etc/systemd/system/web.service",
+			"etc/systemd/system/worker.service", "scratch", "var/lib/web",
+		},
+	}
+	for _, os := range Platforms {
+		t.Run(os, func(t *testing.T) {
+			l := webLayout(os)
+			if errs := l.Check(); len(errs) > 0 {
+				t.Fatal(errors.Join(errs...))
+			}
+			tree := bare(t, os)
+			if err := l.Apply(tree, epoch); err != nil {
+				t.Fatal(err)
+			}
+			for _, name := range want[os] {
+				e, err := tree.Stat(name)
+				if err != nil {
+					t.Error(err)
+				} else if !e.ModTime.Equal(epoch) || e.Mode&0o022 != 0 && name != "scratch" && e.Type() != fs.ModeSymlink {
+					t.Errorf("%s: %v at %v", name, e.Mode, e.ModTime)
+				}
+			}
+			if e, err := tree.Stat("scratch"); err != nil || e.Perm() != 0o1777 {
+				t.Errorf("scratch: %v, %v", e, err)
+			}
+			once := dump(t, tree)
+			if err := l.Apply(tree, epoch.AddDate(1, 0, 0)); err != nil {
+				t.Fatal(err)
+			}
+			if twice := dump(t, tree); twice != once {
+				t.Errorf("applying twice differs from once:\n%s\n%s", once, twice)
+			}
+			// A layout must keep the controls that are applied after it.
+			s := baseline(t, os, nil)
+			if err := Apply(tree, s, epoch); err != nil {
+				t.Fatal(err)
+			}
+			r, err := Audit(tree, s, today)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, c := range r.Controls {
+				if c.Status == Fail {
+					t.Errorf("%+v", c)
+				}
+			}
+			selected := baseline(t, os, nil)
+			zonecfg, err := l.Zonecfg(selected, "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			dock, err := l.Dock(selected)
+			if err != nil {
+				t.Fatal(err)
+			}
+			golden(t, os+".zonecfg", zonecfg)
+			golden(t, os+".dock.json", dock)
+			d, err := ParseDock(dock)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d.Memory != 2<<30 || d.Scratch.Path != "/scratch" || !slices.Equal(d.Inbound, []string{"80/tcp", "8080/tcp"}) || len(d.Summary()) < 10 {
+				t.Errorf("dock %+v\n%s", d, strings.Join(d.Summary(), "\n"))
+			}
+			if os == Illumos {
+				golden(t, "web.xml", []byte(read(t, tree, manifestDir+"/web.xml")))
+				golden(t, "isc-enc-scratch.xml", []byte(read(t, tree, manifestDir+"/isc-enc-scratch.xml")))
+			} else {
+				golden(t, "web.service", []byte(read(t, tree, unitDir+"web.service")))
+			}
+		})
+	}
+}
+
+func TestAccounts(t *testing.T) {
+	want := map[string]map[string]string{
+		Illumos: {
+			"etc/passwd": "root:x:0:0:root:/root:/bin/sh\nbin:x:2:2::/usr/bin:\nwebd:x:801:801:web server:/:/usr/bin/false\nadmin:x:802:802::/home/admin:/bin/sh\n",
+			"etc/shadow": "root:NP:6445::::::\nbin:NP:6445::::::\nwebd:*LK*:::::::\nadmin:NP:::::::\n",
+			"etc/group":  "root::0:\nbin::2:root\nsys::3:\nlogs::900:webd,admin\nwebd::801:\nadmin::802:\n",
+		},
+		Linux: {
+			"etc/passwd":  "root:x:0:0:root:/root:/bin/sh\nbin:x:2:2::/usr/bin:\nwebd:x:801:801:web server:/:/bin/false\nadmin:x:802:802::/home/admin:/bin/sh\n",
+			"etc/shadow":  "root:NP:6445::::::\nbin:NP:6445::::::\nwebd:!:::::::\nadmin:*:::::::\n",
+			"etc/group":   "root::0:\nbin::2:root\nsys::3:\nlogs:x:900:webd,admin\nwebd:x:801:\nadmin:x:802:\n",
+			"etc/gshadow": "root:*::\nbin:*::\nlogs:!::webd,admin\nwebd:!::\nadmin:!::\n",
+		},
+	}
+	for _, os := range Platforms {
+		tree := bare(t, os)
+		if err := webLayout(os).Apply(tree, epoch); err != nil {
+			t.Fatal(err)
+		}
+		for name, text := range want[os] {
+			if got := read(t, tree, name); got != text {
+				t.Errorf("%s: %s:\n%s\nwant\n%s", os, name, got, text)
+			}
+		}
+	}
+	one := 1
+	for name, l := range map[string]*Layout{
+		`uid 2 is that of "bin"`:         {Users: []User{{Name: "a", UID: 2, GID: &one}}},
+		`gid 2 is that of "bin"`:         {Groups: []Group{{Name: "a", GID: 2}}},
+		`"bin": has the number 2`:        {Groups: []Group{{Name: "bin", GID: 4}}},
+		`there is no group "nogroup"`:    {Users: []User{{Name: "a", UID: 900, Groups: []string{"nogroup"}}}},
+		`there is no user "webd"`:        {Services: []Service{{Name: "a", Exec: "/a", User: "webd"}}},
+		`there is no group "webd"`:       {Services: []Service{{Name: "a", Exec: "/a", Group: "webd"}}},
+		`"/etc/passwd" is a file, not a`: {Volumes: []Volume{{Path: "/etc/passwd"}}},
+	} {
+		l.OS, l.Name = Illumos, "x"
+		if err := l.Apply(bare(t, Illumos), epoch); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("got %v, want %s", err, name)
+		}
+	}
+}
+
+func TestCheck(t *testing.T) {
+	gid := 0
+	l := &Layout{
+		OS:     "bsd",
+		Users:  []User{{Name: "Bad", UID: 0, GID: &gid, Comment: "a:b", Home: "x", Shell: "/a/../b"}, {Name: "a", UID: 5}, {Name: "a", UID: 5, Groups: []string{"-"}}},
+		Groups: []Group{{Name: "g", GID: 1 << 40}, {Name: "g", GID: 7}, {Name: "h", GID: 7, Members: []string{"?"}}},
+		Services: []Service{
+			{Name: "isc-enc-scratch", Exec: "relative"},
+			{
+				Name: "s", Exec: `/x "`, Listen: []string{"80/tcp", "80/tcp", "x"}, Privileges: []string{"!proc_frok"}, After: []string{"s", "nobody"},
+				Health: "http://host:1/", Timeout: -1, Environment: map[string]string{"A B": "", "C": "\n"}, Directory: "rel",
+			},
+			{Name: "s", Exec: "/x", Health: "http://:81/", Listen: []string{"80/tcp"}, User: "A"},
+		},
+		Network:  &Network{Allow: []string{"http"}, Outbound: []string{"0/udp"}},
+		Limits:   &Limits{Memory: "lots", Processes: -1, CPUs: -1},
+		Scratch:  &Scratch{Path: "/var", Size: ""},
+		Swap:     &Swap{Size: "x"},
+		Volumes:  []Volume{{Path: "/a b"}, {Path: "/v", Size: "0"}, {Path: "/v"}},
+		Mutables: []Mutable{{Rule: "sometimes"}, {Paths: []string{"relative/**", "/a/[/"}, Rule: "appendd"}},
+	}
+	all := errors.Join(l.Check()...).Error()
+	for _, want := range []string{
+		`os "bsd" is none of illumos, linux`,
+		`user "Bad": the name`, `user "Bad": uid 0`, `user "Bad": gid 0`, `user "Bad": comment "a:b"`, `user "Bad": home "x"`, `user "Bad": shell "/a/../b"`,
+		`user "a": there are two`, `user "a": uid 5 is that of user "a" too`, `user "a": "-" is no name of a group`,
+		`group "g": gid 1099511627776`, `group "g": there are two`, `group "h": gid 7 is that of group "g" too`, `group "h": member "?"`,
+		`service "isc-enc-scratch": the name is taken`, `service "isc-enc-scratch": exec "relative"`,
+		`service "s": exec "/x \"": a quote is not closed`, `service "s": listen: 80/tcp stands twice`, `service "s": listen: "x" is not a port`,
+		`did you mean "proc_fork"?`, `service "s": after "s"`, `service "s": after "nobody"`, `service "s": health "http://host:1/"`, `service "s": timeout -1`,
+		`service "s": environment "A B"`, `service "s": environment "C"`, `service "s": directory "rel"`, `service "s": there are two`,
+		`service "s" listens on 80/tcp too`, `does not listen on 81/tcp`, `service "s": "A" is no name of an account`,
+		`network: allow: "http"`, `network: outbound: "0/udp"`, `limits: memory: "lots"`, `limits: processes -1`, `limits: cpus -1`,
+		`scratch: "/var" is part of the system`, `scratch: no size`, `swap: size: "x"`,
+		`volume "/a b": path "/a b"`, `volume "/v": size: "0"`, `volume "/v": volume "/v" is at "/v" too`,
+		`mutable: no paths`, `mutable: rule "sometimes"`, `mutable: "relative/**"`, `mutable: "/a/[/"`, `did you mean "append"?`,
+	} {
+		if !strings.Contains(all, want) {
+			t.Errorf("lacks %s", want)
+		}
+	}
+	if t.Failed() {
+		t.Log(all)
+	}
+	if err := l.Apply(bare(t, Illumos), epoch); err == nil {
+		t.Error("a layout with errors was applied")
+	}
+}
+
+// TestManifestIsXML: whatever stands in a layout, the manifest parses and says it.
+func TestManifestIsXML(t *testing.T) {
+	tree := bare(t, Illumos)
+	if err := webLayout(Illumos).Apply(tree, epoch); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"web", "worker", "rooted", "isc-enc-scratch"} {
+		text := read(t, tree, manifestDir+"/"+name+".xml")
+		d := xml.NewDecoder(strings.NewReader(text))
+		for {
+			if _, err := d.Token(); err == io.EOF {
+				break
+			} else if err != nil {
+				t.Fatalf("%s: %v\n%s", name, err, text)
+			}
+		}
+	}
+	if root := read(t, tree, manifestDir+"/rooted.xml"); strings.Contains(root, "privileges=") {
+		t.Error("root's service was given a bound it did not ask for")
+	}
+}
+
+func TestZonecfg(t *testing.T) {
+	for _, tt := range []struct{ os, brand, want string }{
+		{Illumos, "joyent", "vmadm"},
+		{Illumos, "ilumos", `did you mean "illumos"?`},
+		{Illumos, "lx", "is for linux"},
+		{Linux, "illumos", "is for illumos"},
+	} {
+		if _, err := (&Layout{OS: tt.os}).Zonecfg(nil, tt.brand); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s on %s: %v, want %s", tt.brand, tt.os, err, tt.want)
+		}
+	}
+	l := &Layout{OS: Illumos, Name: "x", Services: []Service{{Name: "a", Privileges: []string{"basic", "proc_clock_highres"}}}}
+	out, err := l.Zonecfg(baseline(t, Illumos, nil), "lipkg")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"set brand=lipkg\n", `set limitpriv="default,!dtrace_proc,!dtrace_user"`, "set max-processes=1000\n", "set default=ASLR,FORBIDNULLMAP,NOEXECSTACK\n"} {
+		if !bytes.Contains(out, []byte(want)) {
+			t.Errorf("lacks %q:\n%s", want, out)
+		}
+	}
+	if bytes.Contains(out, []byte("@DATASET@")) {
+		t.Errorf("a dataset for nothing:\n%s", out)
+	}
+	plain, err := l.Zonecfg(nil, "")
+	if err != nil || bytes.Contains(plain, []byte("security-flags")) {
+		t.Errorf("without controls: %v\n%s", err, plain)
+	}
+}
+
+func TestLinuxScratch(t *testing.T) {
+	l := &Layout{OS: Linux, Name: "x", Scratch: &Scratch{Path: "/tmp/s", Size: "1GiB"}}
+	tree := bare(t, Linux)
+	if err := l.Apply(tree, epoch); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := read(t, tree, "etc/fstab"), "tmpfs /tmp/s tmpfs size=1073741824,mode=1777,nodev,nosuid,noexec 0 0\n"; got != want {
+		t.Errorf("fstab %q", got)
+	}
+	put(t, tree, image.Entry{Name: "usr/lib/systemd/systemd-cryptsetup", Mode: 0o755, ModTime: old}, "")
+	if err := l.Apply(tree, epoch); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := read(t, tree, "etc/fstab"), "/dev/mapper/isc-scratch /tmp/s ext4 nodev,nosuid,noexec 0 0\n"; got != want {
+		t.Errorf("fstab %q", got)
+	}
+	if got := read(t, tree, "etc/crypttab"); !strings.HasPrefix(got, "isc-scratch PARTLABEL=isc-scratch /dev/urandom tmp=ext4,") {
+		t.Errorf("crypttab %q", got)
+	}
+}
+
+func FuzzDock(f *testing.F) {
+	data, err := webLayout(Linux).Dock(nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(data)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		d, err := ParseDock(data)
+		if err != nil {
+			return
+		}
+		once, err := marshal(d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := ParseDock(once)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if twice, err := marshal(again); err != nil || !bytes.Equal(once, twice) {
+			t.Errorf("not stable: %v", err)
+		}
+		d.Summary()
+	})
+}

@@ -1,0 +1,142 @@
+package profiles
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// areas are the headings of the catalogue, by the first letter of an id.
+var areas = []struct{ letter, title string }{
+	{"A", "Processes and the kernel"},
+	{"B", "Auditing"},
+	{"C", "Services"},
+	{"D", "Network"},
+	{"E", "Accounts and passwords"},
+	{"P", "Permissions"},
+	{"S", "The ssh server"},
+	{"W", "Warnings"},
+	{"X", "What is left behind"},
+	{"Z", "The zone"},
+}
+
+// Markdown returns the catalogue as docs/controls.md has it.
+func Markdown() []byte {
+	var b bytes.Buffer
+	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	line("# Controls")
+	line("")
+	line("<!-- Made by go generate ./profiles from the catalogue. Do not edit. -->")
+	line("")
+	line("What a hardened image keeps, why, and how that is applied and checked. `iscadm profile controls` prints the same.")
+	line("")
+	line("A control of kind *edit* changes files of the image and *smf* sets properties in the site profile `/%s`; both are", sitePath)
+	line("checked by applying them to a copy that is thrown away: the control holds if nothing would change. *check* looks at the")
+	line("finished image. *zone* is written to the zonecfg command file and *dock* to the dock requirements of the image: the host keeps")
+	line("them, and the report on an image says `dock`. A control of scope *image* is never applied to a live machine.")
+	line("")
+	line("References are ids of the DISA Solaris 11 X86 STIG and items of the CIS benchmark for Solaris 11.")
+	byProfile(line)
+	for _, a := range areas {
+		line("")
+		line("## %s", a.title)
+		for i := range Controls {
+			if c := &Controls[i]; strings.HasPrefix(c.ID, a.letter) {
+				c.markdown(line)
+			}
+		}
+	}
+	return b.Bytes()
+}
+
+// byProfile writes which profile holds how many controls.
+func byProfile(line func(string, ...any)) {
+	line("")
+	line("| profile | %s |", strings.Join(Platforms, " | "))
+	line("|---|%s", strings.Repeat("---|", len(Platforms)))
+	for _, name := range Names() {
+		p, err := Load(name)
+		if err != nil {
+			panic(err) // a test loads them all
+		}
+		var counts []string
+		for _, os := range Platforms {
+			counts = append(counts, fmt.Sprintf("%d controls", len(p.Controls[os])))
+		}
+		line("| `%s` | %s |", name, strings.Join(counts, " | "))
+	}
+}
+
+func (c *Control) markdown(line func(string, ...any)) {
+	line("")
+	line("### %s %s", c.ID, c.Title)
+	line("")
+	line("%s", c.Why)
+	line("")
+	line("| | |")
+	line("|---|---|")
+	if len(c.Refs) > 0 {
+		line("| references | %s |", strings.Join(c.Refs, ", "))
+	}
+	line("| scope | %s |", c.Scope)
+	for _, os := range c.Platforms() {
+		m := c.On[os]
+		line("| %s | %s |", os, cell(m.How))
+		if len(m.Needs) > 0 {
+			line("| %s, applicable if there is | %s |", os, cell(strings.Join(m.Needs, " or ")))
+		}
+		line("| %s, kept and checked | %s |", os, strings.Join(m.kept(), "; "))
+	}
+	for _, p := range c.Parameters {
+		line("| parameter `%s` | %s: %s; default %s |", p.Name, p.Type, cell(p.What), code(p.Default))
+	}
+	if holders := c.holders(); len(holders) > 0 {
+		line("| profiles | %s |", strings.Join(holders, ", "))
+	}
+}
+
+// kept says for each kind of a method how it is applied and checked.
+func (m *Method) kept() []string {
+	says := map[string]string{
+		KindEdit:  "edit, checked by applying it to a copy",
+		KindSMF:   "smf profile, checked by applying it to a copy",
+		KindCheck: "check of the finished image",
+		KindZone:  "zone configuration",
+		KindDock:  "dock requirement",
+	}
+	var all []string
+	for _, k := range m.Kinds() {
+		all = append(all, says[k])
+	}
+	return all
+}
+
+// holders returns the names of the profiles that hold the control.
+func (c *Control) holders() []string {
+	var all []string
+	for _, name := range Names() {
+		p, err := Load(name)
+		if err != nil {
+			panic(err) // a test loads them all
+		}
+		for _, os := range Platforms {
+			if slices.Contains(p.Controls[os], c.ID) {
+				all = append(all, "`"+name+"`")
+				break
+			}
+		}
+	}
+	return all
+}
+
+var celled = strings.NewReplacer("|", `\|`, "\n", " ", "*", `\*`, "_", `\_`)
+
+func cell(s string) string { return celled.Replace(s) }
+
+func code(s string) string {
+	if s == "" {
+		return "empty"
+	}
+	return "`" + strings.ReplaceAll(s, "|", `\|`) + "`"
+}

@@ -1,0 +1,107 @@
+package profiles
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// real runs a program of somebody else over what we wrote. A program that is missing is a failure
+// where ISC_REAL asks for these tests.
+func real(t *testing.T, name string, args ...string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), name, args...)
+	cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%s: %v\n%s", strings.Join(cmd.Args, " "), err, out)
+	} else if len(out) > 0 {
+		t.Errorf("%s says:\n%s", strings.Join(cmd.Args, " "), out)
+	}
+}
+
+func wantReal(t *testing.T) {
+	t.Helper()
+	if os.Getenv("ISC_REAL") == "" {
+		t.Skip("ISC_REAL is not set: make test-real runs this")
+	}
+}
+
+// unpack writes regular files and links of a tree to a folder.
+func unpack(t *testing.T, root Root, patterns ...string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, pattern := range patterns {
+		names, err := root.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range names {
+			e, err := root.Stat(n)
+			if err != nil {
+				t.Fatal(err)
+			}
+			to := filepath.Join(dir, filepath.FromSlash(n))
+			if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			switch {
+			case e.IsRegular():
+				err = os.WriteFile(to, []byte(read(t, root, n)), e.Mode.Perm())
+			case e.Target != "":
+				err = os.Symlink(e.Target, to)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return dir
+}
+
+// TestRealXMLLint validates manifests and the profile against the DTD of illumos (CDDL, see its
+// head): svccfg import refuses what is not valid.
+func TestRealXMLLint(t *testing.T) {
+	wantReal(t)
+	tree := bare(t, Illumos)
+	if err := webLayout(Illumos).Apply(tree, epoch); err != nil {
+		t.Fatal(err)
+	}
+	if err := Apply(tree, baseline(t, Illumos, nil), epoch); err != nil {
+		t.Fatal(err)
+	}
+	dir := unpack(t, tree, manifestDir+"/*.xml", sitePath)
+	files, err := filepath.Glob(filepath.Join(dir, manifestDir, "*.xml"))
+	if err != nil || len(files) != 4 {
+		t.Fatalf("%d manifests, %v", len(files), err)
+	}
+	for _, f := range append(files, filepath.Join(dir, sitePath)) {
+		real(t, "xmllint", "--noout", "--nonet", "--nowarning", "--dtdvalid", "testdata/service_bundle.dtd.1", f)
+	}
+}
+
+func TestRealShellCheck(t *testing.T) {
+	wantReal(t)
+	real(t, "shellcheck", "--shell=sh", "method/isc-enc-scratch.sh")
+}
+
+// TestRealSystemd lets systemd read the units as it would at boot.
+func TestRealSystemd(t *testing.T) {
+	wantReal(t)
+	tree := bare(t, Linux)
+	l := webLayout(Linux)
+	for i := range l.Services {
+		l.Services[i].Exec = strings.Replace(l.Services[i].Exec, "/opt/web/bin/"+l.Services[i].Name+"d", "/bin/true", 1)
+		l.Services[i].Exec = strings.Replace(l.Services[i].Exec, "/opt/web/bin/"+l.Services[i].Name, "/bin/true", 1)
+	}
+	if err := l.Apply(tree, epoch); err != nil {
+		t.Fatal(err)
+	}
+	dir := unpack(t, tree, unitDir+"*.service")
+	units, err := filepath.Glob(filepath.Join(dir, unitDir, "*.service"))
+	if err != nil || len(units) != 3 {
+		t.Fatalf("%d units, %v", len(units), err)
+	}
+	real(t, "systemd-analyze", append([]string{"verify", "--man=no"}, units...)...)
+}
