@@ -137,7 +137,7 @@ func ParseConfig(data []byte) (*Config, error) {
 // DecodeStrict decodes one JSON document into v and refuses unknown members, duplicate members
 // and trailing data, so that no two readers of signed bytes can understand them differently.
 func DecodeStrict(data []byte, v any) error {
-	if err := noDuplicates(json.NewDecoder(bytes.NewReader(data))); err != nil {
+	if err := noDuplicates(json.NewDecoder(bytes.NewReader(data)), 0); err != nil {
 		return err
 	}
 	d := json.NewDecoder(bytes.NewReader(data))
@@ -151,8 +151,15 @@ func DecodeStrict(data []byte, v any) error {
 	return nil
 }
 
+// maxNesting bounds how deep a document is nested, which tokens, unlike values, are read without
+// bound. Ours are not deeper than 5.
+const maxNesting = 32
+
 // noDuplicates reads one value and refuses an object with the same member twice.
-func noDuplicates(d *json.Decoder) error {
+func noDuplicates(d *json.Decoder, depth int) error {
+	if depth > maxNesting {
+		return fmt.Errorf("nested more than %d deep at byte %d", maxNesting, d.InputOffset())
+	}
 	tok, err := d.Token()
 	if err != nil {
 		return err
@@ -174,7 +181,7 @@ func noDuplicates(d *json.Decoder) error {
 			}
 			seen[name] = true
 		}
-		if err := noDuplicates(d); err != nil {
+		if err := noDuplicates(d, depth+1); err != nil {
 			return err
 		}
 	}
