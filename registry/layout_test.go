@@ -367,3 +367,32 @@ func TestKill(t *testing.T) {
 	}
 	t.Logf("%d blobs", len(blobs))
 }
+
+func BenchmarkBlob(b *testing.B) {
+	l := newLayout(b)
+	p := make([]byte, 64<<10)
+	b.SetBytes(64 << 20)
+	for i := range b.N {
+		blob, err := l.Create()
+		if err != nil {
+			b.Fatal(err)
+		}
+		p[0], p[1], p[2] = byte(i), byte(i>>8), byte(i>>16)
+		for range 1024 {
+			if _, err := blob.Write(p); err != nil {
+				b.Fatal(err)
+			}
+		}
+		digest, _, err := blob.Commit()
+		if err != nil {
+			b.Fatal(err)
+		}
+		path, err := l.blobPath(digest)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := os.Remove(path); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

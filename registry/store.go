@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"slices"
 	"strings"
+	"time"
 )
 
 // maxReferrers bounds the referrers of one manifest: anybody may add some.
@@ -238,17 +240,29 @@ func (x *indexJSON) tags() []string {
 // Close implements [Store]. A layout needs no closing.
 func (l *Layout) Close() error { return nil }
 
-// Has implements [Sink].
-func (l *Layout) Has(_ context.Context, d Descriptor) (bool, error) {
-	f, err := l.Open(d.Digest)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	} else if err != nil {
+// Has implements [Sink]. A blob that is there is young again for [Layout.Prune], as if it had been
+// written.
+func (l *Layout) Has(_ context.Context, d Descriptor) (has bool, err error) {
+	path, err := l.blobPath(d.Digest)
+	if err != nil {
 		return false, err
 	}
-	defer f.Close()
-	fi, err := f.Stat()
-	return err == nil && fi.Size() == d.Size, err // one that was cut off is written anew
+	err = l.locked(func() error {
+		fi, err := os.Stat(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		if has = fi.Mode().IsRegular() && fi.Size() == d.Size; !has {
+			return nil // one that was cut off is written anew
+		}
+		return os.Chtimes(path, time.Time{}, time.Now())
+	})
+	if err != nil {
+		return false, fmt.Errorf("OCI layout %q: %w", l.dir, err)
+	}
+	return has, nil
 }
 
 // CopyBlob implements [Sink].
