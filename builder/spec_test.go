@@ -7,12 +7,15 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/gohcl"
 	"github.com/zclconf/go-cty/cty"
+
+	"github.com/goldenisc/packer-plugin-isc/profiles"
 )
 
 // minimal is what every spec of these tests needs.
@@ -329,6 +332,9 @@ func TestSchema(t *testing.T) {
 	var show func(blocks []Block, indent string)
 	show = func(blocks []Block, indent string) {
 		for _, block := range blocks {
+			if inLayout(block.Name) {
+				continue // shown by its own package
+			}
 			fmt.Fprintf(&b, "%s%s", indent, block.Name)
 			if block.Repeatable {
 				b.WriteString(" repeatable")
@@ -347,7 +353,7 @@ func TestSchema(t *testing.T) {
 	show(Schema(), "")
 	golden(t, "testdata/schema.txt", b.String())
 
-	for _, v := range []any{File{}, Base{}, Profile{}, Waiver{}, Zone{}} {
+	for _, v := range []any{File{}, Base{}, Profile{}, Waiver{}, Zone{}, profiles.Layout{}, profiles.Service{}} {
 		implied, _ := gohcl.ImpliedBodySchema(v)
 		block := structSchema(reflect.TypeOf(v))
 		for _, a := range implied.Attributes {
@@ -420,6 +426,41 @@ func TestCheck(t *testing.T) {
 	want := []string{"image.version", "base.sha256", "file[0]", "zone[0].id"}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// TestLayoutPlaces shows that what the layout's own check finds is reported at its place. The
+// words are that package's.
+func TestLayoutPlaces(t *testing.T) {
+	const name = "testdata/layout.isc.hcl"
+	src, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, diags := ParseSpec(name, src, Options{})
+	var got []string
+	for _, d := range diags {
+		got = append(got, fmt.Sprintf("%d:%d %s", d.Subject.Start.Line, d.Subject.Start.Column, d.Summary))
+	}
+	want := []string{
+		"18:1 Invalid user[1]",
+		"20:10 Invalid user[1].uid",
+		"25:10 Undeclared variable",
+		"30:16 Invalid service[0].exec",
+		"31:16 Invalid service[0].listen",
+		"32:16 Invalid service[0].privileges",
+		"33:16 Invalid service[0].health",
+		"37:12 Invalid limits.memory",
+		"38:12 Invalid limits.cpus",
+		"41:1 Invalid scratch",
+		"43:10 Invalid scratch.size",
+		"47:10 Invalid volume[0].path",
+		"55:1 Invalid mutable[1]",
+		"57:11 Invalid mutable[1].rule",
+		"60:7 Missing required argument",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q", got)
 	}
 }
 
