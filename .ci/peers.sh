@@ -4,7 +4,9 @@
 # is built from Go modules at the versions below and kept in the user's cache folder.
 set -euo pipefail
 
-packages=(busybox-static libarchive-tools mmdebstrap mtree-netbsd skopeo tar umoci zstd)
+packages=(
+  busybox-static libarchive-tools libxml2-utils mmdebstrap mtree-netbsd shellcheck skopeo systemd tar umoci zstd
+)
 modules=(
   github.com/google/go-containerregistry/cmd/crane@v0.22.1
   github.com/vbatts/go-mtree/cmd/gomtree@v0.7.0

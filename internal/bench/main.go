@@ -151,7 +151,7 @@ zone {
 func (b *bench) command(ctx context.Context, script string, run int) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "bash", "-euo", "pipefail", "-c", script)
 	cmd.Env = append(os.Environ(), "LC_ALL=C", "ISCADM="+b.iscadm, "ARCHIVE="+b.archive, "WORK="+b.work,
-		"ROOT="+b.path("root"), "INSTANCE="+b.path("instances/bench"), "RUN="+strconv.Itoa(run))
+		"ROOT="+b.path("root"), "INSTANCE="+b.path("instances/bench/root"), "RUN="+strconv.Itoa(run))
 	cmd.Stderr = os.Stderr
 	return cmd
 }

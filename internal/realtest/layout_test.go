@@ -61,8 +61,8 @@ func runnable(t *testing.T, index manifest, os string) (descriptor, int) {
 	return found[0], len(index.Manifests) - 1
 }
 
-// TestSkopeo reads a layout with skopeo: the index, every manifest and blob, the runnable one.
-func TestSkopeo(t *testing.T) {
+// TestRealSkopeo reads a layout with skopeo: the index, every manifest and blob, the runnable one.
+func TestRealSkopeo(t *testing.T) {
 	r := recipe{"alpine", "gzip", "pax"}
 	layout := r.layout(t)
 	ref := "oci:" + layout + ":1.0.0"
@@ -136,8 +136,8 @@ func serve(t *testing.T) string {
 	return ""
 }
 
-// TestCrane reads a layout with crane, pushes it to a registry and validates it there.
-func TestCrane(t *testing.T) {
+// TestRealCrane reads a layout with crane, pushes it to a registry and validates it there.
+func TestRealCrane(t *testing.T) {
 	r := recipe{"alpine", "gzip", "pax"}
 	layout := r.layout(t)
 	ref := serve(t) + "/isc/real:1.0.0"
@@ -165,9 +165,9 @@ func TestCrane(t *testing.T) {
 	}
 }
 
-// TestNoPlatform gives the whole image to clients that name no platform. Whatever they take must be
+// TestRealNoPlatform gives the whole image to clients that name no platform. Whatever they take must be
 // the runnable root; for an image of another system they may also refuse.
-func TestNoPlatform(t *testing.T) {
+func TestRealNoPlatform(t *testing.T) {
 	for _, r := range []recipe{{"alpine", "gzip", "pax"}, {"omnios", "gzip", "pax"}} {
 		t.Run(r.os(), func(t *testing.T) {
 			layout := r.layout(t)
@@ -217,9 +217,9 @@ func TestNoPlatform(t *testing.T) {
 	}
 }
 
-// TestRunnable unpacks the runnable root with umoci, where it knows the system, and with crane, and
+// TestRealRunnable unpacks the runnable root with umoci, where it knows the system, and with crane, and
 // compares it with the content manifest.
-func TestRunnable(t *testing.T) {
+func TestRealRunnable(t *testing.T) {
 	for _, r := range []recipe{{"odd", "gzip", "pax"}, {"alpine", "gzip", "pax"}, {"omnios", "gzip", "pax"}} {
 		t.Run(r.base, func(t *testing.T) {
 			layout, content := r.layout(t), r.content(t)
