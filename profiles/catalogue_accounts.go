@@ -152,11 +152,13 @@ var accountControls = []Control{
 					file("etc/cron.d/cron.allow", 0o400, "root\n"), file("etc/cron.d/at.allow", 0o400, "")),
 			},
 			Linux: {
-				How:   "etc: cron.deny and at.deny removed, cron.allow holds root, at.allow nobody; 0400",
+				// Readable: crontab and at run as other users, and take a list that they cannot read
+				// for one that does not exist, which lets everybody in.
+				How:   "etc: cron.deny and at.deny removed, cron.allow holds root, at.allow nobody; 0644",
 				Globs: []string{"etc/cron*", "etc/at.*"},
 				Needs: []string{"etc/cron.d", "etc/crontab", "etc/cron.deny", "etc/at.deny"},
 				Edits: all(deleted("etc/cron.deny", "etc/at.deny"),
-					file("etc/cron.allow", 0o400, "root\n"), file("etc/at.allow", 0o400, "")),
+					file("etc/cron.allow", 0o644, "root\n"), file("etc/at.allow", 0o644, "")),
 			},
 		},
 	},

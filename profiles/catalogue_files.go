@@ -32,7 +32,7 @@ var fileControls = []Control{
 		Title: "Every file has an owner and a group that exist",
 		Why:   "The next account that is given the number would own them.",
 		Refs:  []string{"STIG SOL-11.1-070200"},
-		On:    everywhere("every uid is in etc/passwd, every gid in etc/group", []string{"**"}, nil, owned),
+		On:    where("etc/passwd", everywhere("every uid is in etc/passwd, every gid in etc/group", []string{"**"}, nil, owned)),
 	},
 	{
 		ID:    "P04",
@@ -96,6 +96,15 @@ func everywhere(how string, globs []string, edit func(Root, *Params) error, chec
 		m.Edits = func(p *Params) []Edit { return []Edit{func(root Root) error { return edit(root, p) }} }
 	}
 	return map[string]Method{Illumos: m, Linux: m}
+}
+
+// where makes methods applicable only to roots that have the file.
+func where(name string, on map[string]Method) map[string]Method {
+	for os, m := range on {
+		m.Needs = []string{name}
+		on[os] = m
+	}
+	return on
 }
 
 // each calls do with every entry that matches the pattern.

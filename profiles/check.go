@@ -368,6 +368,11 @@ func (c *checker) mounts(l *Layout) {
 		if slices.Contains([]string{"/", "/etc", "/usr", "/lib", "/sbin", "/bin", "/dev", "/proc", "/var", "/tmp"}, p) {
 			c.addf("%s: %q is part of the system", block, p)
 		}
+		for _, dir := range []string{"/tmp/", "/var/tmp/", "/dev/", "/proc/"} {
+			if strings.HasPrefix(p, dir) {
+				c.addf("%s: %q is below %s, which is not kept", block, p, dir)
+			}
+		}
 	}
 	if s := l.Scratch; s != nil {
 		mount("scratch", s.MountPoint())

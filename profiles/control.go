@@ -37,10 +37,9 @@ type Scope int
 const (
 	Both      Scope = iota // images and live machines
 	ImageOnly              // only while an image is built
-	LiveOnly               // only on a running system
 )
 
-func (s Scope) String() string { return [...]string{"both", "image", "live"}[s] }
+func (s Scope) String() string { return [...]string{"both", "image"}[s] }
 
 // A Parameter is a value of a control that a profile or a spec may set.
 type Parameter struct {

@@ -200,7 +200,7 @@ func TestCheck(t *testing.T) {
 		Limits:   &Limits{Memory: "lots", Processes: -1, CPUs: -1},
 		Scratch:  &Scratch{Path: "/var", Size: ""},
 		Swap:     &Swap{Size: "x"},
-		Volumes:  []Volume{{Path: "/a b"}, {Path: "/v", Size: "0"}, {Path: "/v"}},
+		Volumes:  []Volume{{Path: "/a b"}, {Path: "/v", Size: "0"}, {Path: "/v"}, {Path: "/tmp/v"}},
 		Mutables: []Mutable{{Rule: "sometimes"}, {Paths: []string{"relative/**", "/a/[/"}, Rule: "appendd"}},
 	}
 	all := errors.Join(l.Check()...).Error()
@@ -216,7 +216,7 @@ func TestCheck(t *testing.T) {
 		`service "s" listens on 80/tcp too`, `does not listen on 81/tcp`, `service "s": "A" is no name of an account`,
 		`network: allow: "http"`, `network: outbound: "0/udp"`, `limits: memory: "lots"`, `limits: processes -1`, `limits: cpus -1`,
 		`scratch: "/var" is part of the system`, `scratch: no size`, `swap: size: "x"`,
-		`volume "/a b": path "/a b"`, `volume "/v": size: "0"`, `volume "/v": volume "/v" is at "/v" too`,
+		`volume "/tmp/v": "/tmp/v" is below /tmp/`, `volume "/a b": path "/a b"`, `volume "/v": size: "0"`, `volume "/v": volume "/v" is at "/v" too`,
 		`mutable: no paths`, `mutable: rule "sometimes"`, `mutable: "relative/**"`, `mutable: "/a/[/"`, `did you mean "append"?`,
 	} {
 		if !strings.Contains(all, want) {
@@ -284,19 +284,19 @@ func TestZonecfg(t *testing.T) {
 }
 
 func TestLinuxScratch(t *testing.T) {
-	l := &Layout{OS: Linux, Name: "x", Scratch: &Scratch{Path: "/tmp/s", Size: "1GiB"}}
+	l := &Layout{OS: Linux, Name: "x", Scratch: &Scratch{Path: "/srv/s", Size: "1GiB"}}
 	tree := bare(t, Linux)
 	if err := l.Apply(tree, epoch); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := read(t, tree, "etc/fstab"), "tmpfs /tmp/s tmpfs size=1073741824,mode=1777,nodev,nosuid,noexec 0 0\n"; got != want {
+	if got, want := read(t, tree, "etc/fstab"), "tmpfs /srv/s tmpfs size=1073741824,mode=1777,nodev,nosuid,noexec 0 0\n"; got != want {
 		t.Errorf("fstab %q", got)
 	}
 	put(t, tree, image.Entry{Name: "usr/lib/systemd/systemd-cryptsetup", Mode: 0o755, ModTime: old}, "")
 	if err := l.Apply(tree, epoch); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := read(t, tree, "etc/fstab"), "/dev/mapper/isc-scratch /tmp/s ext4 nodev,nosuid,noexec 0 0\n"; got != want {
+	if got, want := read(t, tree, "etc/fstab"), "/dev/mapper/isc-scratch /srv/s ext4 nodev,nosuid,noexec 0 0\n"; got != want {
 		t.Errorf("fstab %q", got)
 	}
 	if got := read(t, tree, "etc/crypttab"); !strings.HasPrefix(got, "isc-scratch PARTLABEL=isc-scratch /dev/urandom tmp=ext4,") {

@@ -286,6 +286,30 @@ func (s *Selection) Controls() []*Control {
 	return all
 }
 
+// Live returns the selection without the controls that only images keep: removing what identifies
+// a machine, or resetting its SMF repository, must not reach a live one.
+func (s *Selection) Live() *Selection {
+	live := *s
+	live.ids = slices.DeleteFunc(slices.Clone(s.ids), func(id string) bool { return ControlByID(id).Scope == ImageOnly })
+	return &live
+}
+
+// Globs returns the patterns of all files that the controls read or write, sorted: what has to be
+// fetched of a live machine before [Apply] or [Audit].
+func (s *Selection) Globs() []string {
+	var all []string
+	for _, id := range s.ids {
+		m := ControlByID(id).On[s.os]
+		all = append(all, m.Globs...)
+		all = append(all, m.Needs...)
+		if len(m.SMF) > 0 {
+			all = append(all, sitePath)
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
 // Waivers returns the waivers, sorted by control.
 func (s *Selection) Waivers() []image.Waiver { return s.waivers }
 
@@ -321,6 +345,16 @@ func Apply(root Root, s *Selection, epoch time.Time) error {
 		}
 	}
 	return nil
+}
+
+// maxFindings bounds the findings of one control in a report, which travels with the image.
+const maxFindings = 200
+
+func bound(f []Finding) []Finding {
+	if len(f) <= maxFindings {
+		return f
+	}
+	return append(f[:maxFindings:maxFindings], Finding{Problem: fmt.Sprintf("and %d more", len(f)-maxFindings)})
 }
 
 func applicable(root Root, m *Method) (bool, error) {
@@ -385,7 +419,11 @@ func (s *Selection) audit(root Root, c *Control, today time.Time) (Result, error
 	if err != nil {
 		return res, err
 	}
-	for _, c := range changes {
+	for i, c := range changes {
+		// A directory that is missing needs no mention beside what is missing in it.
+		if i+1 < len(changes) && c.Before == nil && c.After.IsDir() && strings.HasPrefix(changes[i+1].Name, c.Name+"/") {
+			continue
+		}
 		res.Findings = append(res.Findings, c.finding())
 	}
 	if m.Check != nil {
@@ -399,5 +437,6 @@ func (s *Selection) audit(root Root, c *Control, today time.Time) (Result, error
 	if len(res.Findings) > 0 {
 		res.Status = Fail
 	}
+	res.Findings, res.Notes = bound(res.Findings), bound(res.Notes)
 	return res, nil
 }

@@ -375,6 +375,50 @@ func TestOverlay(t *testing.T) {
 	}
 }
 
+func TestLive(t *testing.T) {
+	s := baseline(t, Linux, nil).Live()
+	tree := violating(t, Linux)
+	if err := Apply(tree, s, epoch); err != nil {
+		t.Fatal(err)
+	}
+	for _, kept := range []string{"etc/ssh/ssh_host_rsa_key", "var/log/build.log", "tmp/left"} {
+		if e, err := tree.Stat(kept); err != nil || !e.ModTime.Equal(old) {
+			t.Errorf("%s of a live machine was touched: %v", kept, err)
+		}
+	}
+	if g := s.Globs(); !slices.Contains(g, "etc/ssh/sshd_config") || slices.Contains(g, "etc/ssh/ssh_host_*") || !slices.IsSorted(g) {
+		t.Errorf("globs %q", g)
+	}
+}
+
+// TestFindings: what a finding says.
+func TestFindings(t *testing.T) {
+	tree := violating(t, Illumos)
+	r, err := Audit(tree, baseline(t, Illumos, nil), today)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for id, want := range map[string]Finding{
+		"A02": {sitePath, `is missing: should have "system/process-security default/aslr=true", "system/process-security:default enabled=true"`},
+		"A06": {"var/cores", "is missing"},
+		"E03": {"etc/default/passwd", `content: has "PASSLENGTH=6": should have "PASSLENGTH=15"`},
+		"E24": {"root/.rhosts", "is there and should not be"},
+		"P01": {"var/spool/everybody", "mode 0777, should be 1777"},
+		"P03": {"opt/orphan", "owner 4711 is not in etc/passwd"},
+		"S05": {"etc/ssh/sshd_config", `content: has "#PermitRootLogin prohibit-password": should have "PermitRootLogin no"`},
+		"X01": {"var/log/build.log", "content: 7 bytes, should be empty"},
+		"X02": {"opt/web/tls.key", "holds a private key in line 1"},
+	} {
+		i := slices.IndexFunc(r.Controls, func(c Result) bool { return c.ID == id })
+		if !slices.Contains(r.Controls[i].Findings, want) {
+			t.Errorf("%s: %+v, want %+v", id, r.Controls[i].Findings, want)
+		}
+	}
+	if f := bound(make([]Finding, maxFindings+3)); len(f) != maxFindings+1 || f[maxFindings].Problem != "and 3 more" {
+		t.Errorf("%d findings, the last %+v", len(f), f[len(f)-1])
+	}
+}
+
 // TestSecretsAreNotShown: findings are published with the image.
 func TestSecretsAreNotShown(t *testing.T) {
 	r, err := Audit(violating(t, Linux), baseline(t, Linux, nil), today)

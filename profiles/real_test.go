@@ -86,6 +86,63 @@ func TestRealShellCheck(t *testing.T) {
 	real(t, "shellcheck", "--shell=sh", "method/isc-enc-scratch.sh")
 }
 
+// TestRealSSHD asks the ssh server what it makes of the configuration, Include and Match included.
+func TestRealSSHD(t *testing.T) {
+	wantReal(t)
+	// sshd wants this even for reading its configuration; its unit makes it at start.
+	if err := os.MkdirAll("/run/sshd", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	key, included := filepath.Join(dir, "key"), filepath.Join(dir, "included.conf")
+	real(t, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key)
+	if err := os.WriteFile(included, []byte("PasswordAuthentication yes\nPermitRootLogin yes\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tree := newTree(t, map[string]string{"etc/ssh/sshd_config": "Port 22\nInclude " + included + "\n" +
+		"X11Forwarding yes\n#PermitRootLogin yes\nKbdInteractiveAuthentication yes\nMatch User backup\n\tMaxAuthTries 9\n"})
+	s := baseline(t, Linux, nil)
+	if err := Apply(tree, s, epoch); err != nil {
+		t.Fatal(err)
+	}
+	config := filepath.Join(dir, "sshd_config")
+	if err := os.WriteFile(config, []byte(read(t, tree, "etc/ssh/sshd_config")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.CommandContext(t.Context(), "/usr/sbin/sshd", "-T", "-f", config, "-h", key).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, want := range []string{
+		"x11forwarding no", "maxauthtries 3", "ignorerhosts yes", "hostbasedauthentication no", "permitrootlogin no",
+		"permitemptypasswords no", "clientaliveinterval 600", "clientalivecountmax 1", "banner /etc/issue",
+		"passwordauthentication no", "kbdinteractiveauthentication no",
+	} {
+		if !strings.Contains("\n"+string(out), "\n"+want+"\n") {
+			t.Errorf("sshd does not say %q:\n%s", want, out)
+		}
+	}
+}
+
+// TestRealAccounts lets the shadow suite check the account files.
+func TestRealAccounts(t *testing.T) {
+	wantReal(t)
+	tree := newTree(t, map[string]string{
+		"etc/passwd":  "root:x:0:0:root:/root:/bin/sh\n",
+		"etc/shadow":  "root:!:19000:0:99999:7:::\n",
+		"etc/group":   "root:x:0:\n",
+		"etc/gshadow": "root:*::\n",
+	})
+	l := webLayout(Linux)
+	l.Users[0].Groups, l.Groups[0].Members = nil, []string{"root"} // grpck looks members up on this machine
+	if err := l.Apply(tree, epoch); err != nil {
+		t.Fatal(err)
+	}
+	dir := unpack(t, tree, "etc/*")
+	real(t, "/usr/sbin/pwck", "-q", "-r", filepath.Join(dir, "etc/passwd"), filepath.Join(dir, "etc/shadow"))
+	real(t, "/usr/sbin/grpck", "-r", filepath.Join(dir, "etc/group"), filepath.Join(dir, "etc/gshadow"))
+}
+
 // TestRealSystemd lets systemd read the units as it would at boot.
 func TestRealSystemd(t *testing.T) {
 	wantReal(t)

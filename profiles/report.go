@@ -1,11 +1,14 @@
 package profiles
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"path"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/goldenisc/packer-plugin-isc/image"
 )
@@ -98,8 +101,11 @@ func (c *Change) finding() Finding {
 		return f
 	case c.Before == nil:
 		f.Problem = "is missing"
-		if c.After.IsRegular() && !secret(c.Name) {
-			f.Problem += diff(nil, lines(string(c.New)))
+		switch {
+		case c.After.IsRegular():
+			f.Problem += c.content()
+		case c.After.Target != "":
+			f.Problem += fmt.Sprintf(": should lead to %q", c.After.Target)
 		}
 		return f
 	}
@@ -118,15 +124,52 @@ func (c *Change) finding() Finding {
 		what = append(what, fmt.Sprintf("leads to %q, should to %q", b.Target, a.Target))
 	}
 	if !slices.Equal(c.Old, c.New) {
-		old, changed := lines(string(c.Old)), lines(string(c.New))
-		if secret(c.Name) {
-			what = append(what, "the lines of "+strings.Join(firstFields(old, changed), ", "))
-		} else {
-			what = append(what, "content"+diff(old, changed))
-		}
+		what = append(what, "content"+c.content())
 	}
 	f.Problem = strings.Join(what, "; ")
 	return f
+}
+
+// content says how the content differs.
+func (c *Change) content() string {
+	old, changed := lines(string(c.Old)), lines(string(c.New))
+	switch {
+	case len(c.New) == 0 && len(c.Old) > 0:
+		return fmt.Sprintf(": %d bytes, should be empty", len(c.Old))
+	case secret(c.Name):
+		return ": the lines of " + strings.Join(firstFields(old, changed), ", ")
+	case c.Name == sitePath:
+		return diff(settingsOf(c.Old), settingsOf(c.New))
+	case !text(c.Old) || !text(c.New):
+		return fmt.Sprintf(": %d bytes, should be %d others", len(c.Old), len(c.New))
+	}
+	return diff(old, changed)
+}
+
+// settingsOf returns the settings of a site profile as lines for people.
+func settingsOf(data []byte) []string {
+	set, err := parseSite(data)
+	if err != nil {
+		return nil // it is replaced as a whole
+	}
+	var all []string
+	for _, p := range set {
+		name := p.Service
+		if p.Instance != "" {
+			name += ":" + p.Instance
+		}
+		if p.Group == "" {
+			all = append(all, fmt.Sprintf("%s enabled=%s", name, p.Value))
+		} else {
+			all = append(all, fmt.Sprintf("%s %s/%s=%s", name, p.Group, p.Name, p.Value))
+		}
+	}
+	return all
+}
+
+// text reports whether a file can be shown by lines.
+func text(data []byte) bool {
+	return utf8.Valid(data) && !bytes.ContainsFunc(data, func(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\t' })
 }
 
 // secret reports whether a file's content must not be shown.
