@@ -57,35 +57,53 @@ func nologin(os string) string {
 	return "/bin/false"
 }
 
-// userGroup returns the group that a user is made with.
-func userGroup(u *User) Group {
+// groupOf returns the group that a user is made with: the one of its name in the spec, else in the
+// base, else a new one with the user's number. The name is empty if the user names a number.
+func (a *accounts) groupOf(u *User, spec []Group) (Group, error) {
 	if u.GID != nil {
-		return Group{GID: *u.GID}
+		return Group{GID: *u.GID}, nil
 	}
-	return Group{Name: u.Name, GID: u.UID}
+	for _, g := range spec {
+		if g.Name == u.Name {
+			return g, nil
+		}
+	}
+	text, err := readText(a.root, "etc/group")
+	if err != nil {
+		return Group{}, err
+	}
+	for _, f := range records(text) {
+		if f[0] == u.Name && len(f) > 2 {
+			gid, err := strconv.Atoi(f[2])
+			return Group{Name: u.Name, GID: gid}, err
+		}
+	}
+	return Group{Name: u.Name, GID: u.UID}, nil
 }
 
 func (a *accounts) add(l *Layout) error {
-	groups := slices.Clone(l.Groups)
-	for i := range l.Users {
-		g := userGroup(&l.Users[i])
-		if g.Name != "" && !slices.ContainsFunc(groups, func(o Group) bool { return o.Name == g.Name }) {
-			groups = append(groups, g)
-		}
-	}
-	for _, g := range groups {
+	for _, g := range l.Groups {
 		if err := a.group(g); err != nil {
 			return err
 		}
 	}
 	for i := range l.Users {
 		u := &l.Users[i]
-		if err := a.user(u); err != nil {
+		g, err := a.groupOf(u, l.Groups)
+		if err == nil && g.Name != "" {
+			err = a.group(g)
+		}
+		if err == nil {
+			err = a.user(u, g.GID)
+		}
+		if err != nil {
 			return err
 		}
-		for _, g := range u.Groups {
-			if err := a.member(g, u.Name); err != nil {
-				return fmt.Errorf("user %q: %w", u.Name, err)
+	}
+	for i := range l.Users {
+		for _, g := range l.Users[i].Groups {
+			if err := a.member(g, l.Users[i].Name); err != nil {
+				return fmt.Errorf("user %q: %w", l.Users[i].Name, err)
 			}
 		}
 	}
@@ -114,14 +132,13 @@ func clash(text, kind, name string, id int) error {
 	return nil
 }
 
-func (a *accounts) user(u *User) error {
-	g := userGroup(u)
+func (a *accounts) user(u *User, gid int) error {
 	err := a.edit("etc/passwd", 0o644, func(text string) (string, error) {
 		if err := clash(text, "user", u.Name, u.UID); err != nil {
 			return "", err
 		}
 		return setRecord(text, []string{
-			u.Name, "x", strconv.Itoa(u.UID), strconv.Itoa(g.GID), u.Comment, orElse(u.Home, "/"), orElse(u.Shell, nologin(a.os)),
+			u.Name, "x", strconv.Itoa(u.UID), strconv.Itoa(gid), u.Comment, orElse(u.Home, "/"), orElse(u.Shell, nologin(a.os)),
 		}), nil
 	})
 	if err != nil {

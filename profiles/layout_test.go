@@ -182,6 +182,39 @@ func TestAccounts(t *testing.T) {
 	}
 }
 
+// TestOwnGroup: a group of the user's name that exists is the user's.
+func TestOwnGroup(t *testing.T) {
+	tree := bare(t, Illumos)
+	l := &Layout{OS: Illumos, Users: []User{{Name: "bin", UID: 2}, {Name: "a", UID: 500}}, Groups: []Group{{Name: "a", GID: 600}}}
+	if err := l.Apply(tree, epoch); err != nil {
+		t.Fatal(err)
+	}
+	passwd := read(t, tree, "etc/passwd")
+	for _, want := range []string{"bin:x:2:2:", "a:x:500:600:"} {
+		if !strings.Contains(passwd, "\n"+want) {
+			t.Errorf("no %s in\n%s", want, passwd)
+		}
+	}
+}
+
+// TestVolumeOwner: a volume is of use to the user that the services run as.
+func TestVolumeOwner(t *testing.T) {
+	for want, l := range map[int]*Layout{
+		801: {Services: []Service{{Name: "a", Exec: "/a", User: "webd"}}, Volumes: []Volume{{Path: "/srv/v"}}},
+		802: {Services: []Service{{Name: "a", Exec: "/a", User: "webd"}}, Volumes: []Volume{{Path: "/srv/v", Owner: "admin"}}},
+		0:   {Services: []Service{{Name: "a", Exec: "/a", User: "webd"}, {Name: "b", Exec: "/b"}}, Volumes: []Volume{{Path: "/srv/v"}}},
+	} {
+		l.OS, l.Users = Linux, []User{{Name: "webd", UID: 801}, {Name: "admin", UID: 802}}
+		tree := bare(t, Linux)
+		if err := l.Apply(tree, epoch); err != nil {
+			t.Fatal(err)
+		}
+		if e, err := tree.Stat("srv/v"); err != nil || e.UID != want || e.GID != want {
+			t.Errorf("%v, %v; want owner %d", e, err, want)
+		}
+	}
+}
+
 func TestCheck(t *testing.T) {
 	gid := 0
 	l := &Layout{
