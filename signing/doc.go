@@ -11,6 +11,13 @@
 // older encoding, which podman, skopeo and bootc read, and [AddClassic] its manifest. Signatures of
 // local keys are deterministic, so that doing it again changes nothing.
 //
+// # Deciding
+//
+// [LoadPolicy] reads whose releases a host takes, [ForKeys] makes that of keys that a user names.
+// [Verify] takes everything that was found beside a digest, and what the host has acquired so far,
+// and decides: yes, no ([ErrNotVerified]), or that it cannot tell ([ErrUndetermined]); with every
+// candidate explained. Who cannot read all that is there says so in [Input], and gets no yes.
+//
 // # Formats
 //
 // Sigstore bundle v0.3 (sigstore/protobuf-specs, sigstore_bundle.proto) with a DSSE envelope

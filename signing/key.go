@@ -108,6 +108,10 @@ func parseKey(data []byte, password PasswordFunc) (*Key, error) {
 	if !ok {
 		return nil, fmt.Errorf("a key of type %T does not sign", private)
 	}
+	return newKey(signer)
+}
+
+func newKey(signer crypto.Signer) (*Key, error) {
 	public, err := newPublicKey(signer.Public())
 	if err != nil {
 		return nil, err

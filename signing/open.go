@@ -82,12 +82,17 @@ func readKey(ref string) ([]byte, error) {
 		}
 		return []byte(value), nil
 	}
-	f, err := os.Open(ref)
+	return readFile(ref, maxKeyFile)
+}
+
+// readFile reads a file of at most limit bytes, and one more of a larger one.
+func readFile(name string, limit int64) ([]byte, error) {
+	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, maxKeyFile+1))
+	return io.ReadAll(io.LimitReader(f, limit+1))
 }
 
 func openPlugin(ctx context.Context, resource string) (*Key, error) {
