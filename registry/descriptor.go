@@ -42,6 +42,9 @@ const (
 // the registry was not reached, was too busy or broke off. It never means no.
 var ErrUndetermined = errors.New("could not be determined")
 
+// ErrMismatch is the kind of error of bytes that are not those that their digest promises.
+var ErrMismatch = errors.New("digest mismatch")
+
 // A Descriptor points to a blob or manifest (descriptor.md). Its members are those we act on;
 // others are preserved only in index.json.
 type Descriptor struct {
@@ -157,7 +160,7 @@ func (v *verifier) Read(p []byte) (int, error) {
 		if v.left > 0 {
 			v.err = fmt.Errorf("blob %s: ends after %d of %d bytes: %w", v.what.Digest, v.what.Size-v.left, v.what.Size, io.ErrUnexpectedEOF)
 		} else if sum := "sha256:" + hex.EncodeToString(v.hash.Sum(nil)); sum != v.what.Digest {
-			v.err = fmt.Errorf("blob %s: its bytes have the digest %s", v.what.Digest, sum)
+			v.err = fmt.Errorf("blob %s: %w: its bytes have the digest %s", v.what.Digest, ErrMismatch, sum)
 		}
 	}
 	return n, v.err

@@ -1,7 +1,6 @@
 package registry
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -16,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
@@ -63,7 +63,7 @@ func openRepository(ctx context.Context, r Ref, plainHTTP, push bool) (*reposito
 	}
 	t, err := transport.NewWithContext(ctx, repo.Registry, auth, newTransport(plainHTTP), []string{repo.Scope(scope)})
 	if err != nil {
-		return nil, undetermined(ctx, fmt.Errorf("registry %q: %w", repo.RegistryStr(), err))
+		return nil, undetermined(ctx, fmt.Errorf("registry %q: %w", repo.RegistryStr(), foreignError{err}))
 	}
 	return &repository{
 		repo:     repo,
@@ -151,8 +151,27 @@ func (r *repository) once(ctx context.Context, q request) (resp *http.Response, 
 	}
 	defer resp.Body.Close()
 	again = resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode >= 500
-	return nil, again, transport.CheckError(resp, q.want...)
+	return nil, again, foreignError{transport.CheckError(resp, q.want...)}
 }
+
+// A foreignError has text of the registry in it: nothing for a terminal to obey, and not pages.
+type foreignError struct{ err error }
+
+func (e foreignError) Error() string {
+	const most = 500
+	s := strings.Map(func(c rune) rune {
+		if !unicode.IsPrint(c) {
+			return ' '
+		}
+		return c
+	}, e.err.Error())
+	if len(s) > most {
+		s = strings.ToValidUTF8(s[:most], "") + "…"
+	}
+	return s
+}
+
+func (e foreignError) Unwrap() error { return e.err }
 
 // url makes the URL of a path of the repository, or of a location that the registry gave.
 func (r *repository) url(path string) (*url.URL, error) {
@@ -204,10 +223,10 @@ func (r *repository) fetchManifest(ctx context.Context, version string) ([]byte,
 	}
 	digest := Digest(data)
 	if _, err := digestHex(version); err == nil && version != digest {
-		return nil, fmt.Errorf("its bytes have the digest %s", digest)
+		return nil, fmt.Errorf("%w: its bytes have the digest %s", ErrMismatch, digest)
 	}
 	if h := resp.Header.Get("Docker-Content-Digest"); strings.HasPrefix(h, "sha256:") && h != digest {
-		return nil, fmt.Errorf("its bytes have the digest %s, the registry says %q", digest, h)
+		return nil, fmt.Errorf("%w: its bytes have the digest %s, the registry says %q", ErrMismatch, digest, h)
 	}
 	d, err := describe(data)
 	if err != nil {
@@ -389,144 +408,4 @@ func (r *repository) referrers(ctx context.Context, digest string) (list []Descr
 	}
 	list, err = parseReferrers(data)
 	return list, true, err
-}
-
-// Has implements [Sink].
-func (r *repository) Has(ctx context.Context, d Descriptor) (bool, error) {
-	resp, err := r.do(ctx, request{
-		method: http.MethodHead, path: "blobs/" + d.Digest,
-		want: []int{http.StatusOK, http.StatusNotFound},
-	})
-	if err != nil {
-		return false, r.errorf("blob "+d.Digest, err)
-	}
-	resp.Body.Close()
-	return resp.StatusCode == http.StatusOK && (resp.ContentLength < 0 || resp.ContentLength == d.Size), nil
-}
-
-// CopyBlob implements [Sink] (spec.md, "POST then PUT").
-func (r *repository) CopyBlob(ctx context.Context, d Descriptor, open func() (io.ReadCloser, error)) error {
-	if err := r.upload(ctx, d, open); err != nil {
-		return r.errorf("push of blob "+d.Digest, err)
-	}
-	return nil
-}
-
-func (r *repository) upload(ctx context.Context, d Descriptor, open func() (io.ReadCloser, error)) error {
-	var err error
-	for try := range attempts {
-		if try > 0 { // an upload is never continued, but begun anew
-			select {
-			case <-ctx.Done():
-				return err
-			case <-time.After(time.Duration(try) * 4 * r.delay):
-			}
-		}
-		var resp *http.Response
-		if resp, err = r.do(ctx, request{method: http.MethodPost, path: "blobs/uploads/", want: []int{http.StatusAccepted}}); err != nil {
-			return err
-		}
-		resp.Body.Close()
-		location, locErr := resp.Request.URL.Parse(resp.Header.Get("Location"))
-		if locErr != nil || resp.Header.Get("Location") == "" {
-			return fmt.Errorf("the registry gives no place to upload to: %q", resp.Header.Get("Location"))
-		}
-		var source error // an error of ours is no reason to try again
-		resp, again, putErr := r.once(ctx, request{
-			method: http.MethodPut, path: location.String(), query: url.Values{"digest": {d.Digest}},
-			header: map[string]string{"Content-Type": "application/octet-stream"},
-			size:   d.Size,
-			body: func() (io.ReadCloser, error) {
-				f, err := open()
-				if err != nil {
-					source = err
-					return nil, err
-				}
-				return &sourceError{verify(f, d), &source}, nil
-			},
-			want: []int{http.StatusCreated},
-		})
-		if err = putErr; err == nil {
-			resp.Body.Close()
-			return nil
-		}
-		if !again || source != nil || ctx.Err() != nil {
-			return errors.Join(source, err)
-		}
-	}
-	return err
-}
-
-// sourceError keeps the error of reading what is uploaded.
-type sourceError struct {
-	io.ReadCloser
-	err *error
-}
-
-func (s *sourceError) Read(p []byte) (int, error) {
-	n, err := s.ReadCloser.Read(p)
-	if err != nil && err != io.EOF {
-		*s.err = err
-	}
-	return n, err
-}
-
-// PutManifest implements [Sink].
-func (r *repository) PutManifest(ctx context.Context, data []byte, tag string) (Descriptor, error) {
-	d, err := describe(data)
-	if err != nil {
-		return Descriptor{}, err
-	}
-	version := tag
-	if tag == "" {
-		version = d.Digest
-	}
-	resp, err := r.do(ctx, request{
-		method: http.MethodPut, path: "manifests/" + version,
-		header: map[string]string{"Content-Type": d.MediaType},
-		size:   d.Size,
-		body:   func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil },
-		want:   []int{http.StatusCreated},
-	})
-	if err != nil {
-		return Descriptor{}, r.errorf("push of manifest "+version, err)
-	}
-	resp.Body.Close()
-	if h := resp.Header.Get("Docker-Content-Digest"); strings.HasPrefix(h, "sha256:") && h != d.Digest {
-		return Descriptor{}, r.errorf("push of manifest "+version, fmt.Errorf("the registry stored %q, not %s", h, d.Digest))
-	}
-	return d, nil
-}
-
-// AddReferrers implements [Sink]. Where the registry lists referrers itself they are only looked
-// for. The referrers tag is read, changed and written without any lock, so it is read again and
-// written again until everything is there.
-func (r *repository) AddReferrers(ctx context.Context, digest string, referrers []Descriptor) error {
-	const tries = 6
-	for try := range tries {
-		list, fallback, err := r.referrers(ctx, digest)
-		if err != nil {
-			return r.errorf("referrers of "+digest, err)
-		}
-		data, changed, err := mergeReferrers(list, referrers)
-		if err != nil {
-			return r.errorf("referrers of "+digest, err)
-		}
-		if !changed {
-			return nil
-		}
-		if fallback {
-			if _, err := r.PutManifest(ctx, data, fallbackTag(digest)); err != nil {
-				return err
-			}
-		}
-		if try > 0 {
-			select {
-			case <-ctx.Done():
-				return ctx.Err()
-			case <-time.After(time.Duration(try) * r.delay):
-			}
-		}
-	}
-	return r.errorf("referrers of "+digest, fmt.Errorf("%w: they are not listed after %d tries", ErrUndetermined, tries))
 }

@@ -29,15 +29,14 @@ type app struct {
 	bars *bars
 }
 
-// verbs is the table of commands, in the order of the help.
-var verbs = []func(*app) *cobra.Command{
-	newInit, newFmt, newValidate, newBuild, newLock, newInspect, newDiff, newExport,
-	newCopy, newPush, newPull, newClone, newStart, newStop, newList, newShow, newCheck, newReset,
-	newSnapshot, newRollback, newDestroy, newPrune, newProfile, newServe, newDemo,
+// verbs is the table of commands. It is a function because the demo runs the others.
+func verbs() []func(*app) *cobra.Command {
+	return []func(*app) *cobra.Command{
+		newInit, newFmt, newValidate, newBuild, newLock, newInspect, newDiff, newExport,
+		newCopy, newPush, newPull, newClone, newStart, newStop, newList, newShow, newCheck, newReset,
+		newSnapshot, newRollback, newDestroy, newPrune, newProfile, newServe, newDemo, newServePage,
+	}
 }
-
-// hidden verbs are for the program itself.
-var hidden = []func(*app) *cobra.Command{newServePage}
 
 func (a *app) command() *cobra.Command {
 	root := &cobra.Command{
@@ -59,7 +58,7 @@ func (a *app) command() *cobra.Command {
 	f.BoolVarP(&a.quiet, "quiet", "q", false, "print results and errors only")
 	f.BoolVarP(&a.verbose, "verbose", "v", false, "say more")
 	f.BoolVar(&a.noProgress, "no-progress", false, "no progress bars (there are none if stderr is no terminal)")
-	for _, v := range append(verbs, hidden...) {
+	for _, v := range verbs() {
 		c := v(a)
 		if check := c.Args; check != nil {
 			c.Args = func(c *cobra.Command, args []string) error {
@@ -80,6 +79,7 @@ var statuses = []struct {
 	is     func(error) bool
 }{
 	{statusNo, is(builder.ErrMismatch)},
+	{statusNo, is(registry.ErrMismatch)},
 	{statusNo, is(builder.ErrFindings)},
 	{statusUnknown, is(registry.ErrUndetermined)},
 	{statusInput, is(image.ErrMalformed)},
