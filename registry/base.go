@@ -110,8 +110,7 @@ func readBase(ctx context.Context, from Store, version string, want Platform) (*
 		return nil, fmt.Errorf("no image for %s in it: it is empty", want)
 	}
 	if c.found == nil {
-		slices.Sort(c.there)
-		return nil, fmt.Errorf("no image for %s in it, but for %s", want, strings.Join(slices.Compact(c.there), ", "))
+		return nil, fmt.Errorf("no image for %s in it, but for %s", want, c.others())
 	}
 	b := &BaseImage{Digest: root.Digest, Manifest: c.digest, store: from}
 	if err := b.readConfig(ctx, c.found, want); err != nil {
@@ -127,7 +126,7 @@ func readOwnBase(ctx context.Context, from Store, root Descriptor, want Platform
 	}
 	p := Platform{OS: m.Config.OS, Architecture: m.Config.Arch}
 	if !p.fits(want) {
-		return nil, fmt.Errorf("no image for %s in it, but for %s", want, p)
+		return nil, fmt.Errorf("no image for %s in it, but for %q", want, p)
 	}
 	a := m.Config.Artifact("zone")
 	if a == nil {
@@ -152,6 +151,18 @@ type chooser struct {
 	there  []string
 	found  *manifest
 	digest string
+}
+
+// others says what is there instead.
+func (c *chooser) others() string {
+	const most = 20
+	slices.Sort(c.there)
+	c.there = slices.Compact(c.there)
+	more := ""
+	if n := len(c.there) - most; n > 0 {
+		c.there, more = c.there[:most], fmt.Sprintf(" and %d more", n)
+	}
+	return fmt.Sprintf("%q", c.there) + more
 }
 
 func (c *chooser) look(ctx context.Context, d Descriptor, depth int) error {
@@ -187,7 +198,7 @@ func (c *chooser) look(ctx context.Context, d Descriptor, depth int) error {
 				return err
 			}
 		case child.Platform == nil:
-			c.there = append(c.there, fmt.Sprintf("no platform that is said (%q)", child.MediaType))
+			c.there = append(c.there, child.MediaType+" of no platform")
 		case !child.Platform.fits(c.want) || !isManifest(child.MediaType):
 			c.there = append(c.there, child.Platform.String())
 		default:
@@ -220,7 +231,7 @@ func (b *BaseImage) readConfig(ctx context.Context, m *manifest, want Platform) 
 	}
 	b.Platform = Platform{OS: c.OS, Architecture: c.Architecture, Variant: c.Variant}
 	if !b.Platform.fits(want) {
-		return fmt.Errorf("it is for %s, not for %s", b.Platform, want)
+		return fmt.Errorf("it is for %q, not for %s", b.Platform, want)
 	}
 	if c.Created != nil {
 		b.Created = *c.Created

@@ -125,7 +125,7 @@ func TestFetchBase(t *testing.T) {
 		}
 	}
 	_, err := FetchBase(t.Context(), layoutRef(l, "multi"), "solaris/sparc64", Options{})
-	if want := "no image for solaris/sparc64 in it, but for illumos/amd64, linux/amd64, linux/arm, unknown/unknown"; err == nil || !strings.Contains(err.Error(), want) {
+	if want := `no image for solaris/sparc64 in it, but for ["illumos/amd64" "linux/amd64" "linux/arm" "unknown/unknown"]`; err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("no such platform: %v", err)
 	}
 	if _, err := FetchBase(t.Context(), layoutRef(l, "none"), "linux/amd64", Options{}); !errors.Is(err, fs.ErrNotExist) {
@@ -145,7 +145,7 @@ func TestFetchBaseOwn(t *testing.T) {
 	if b.Image == nil || len(b.Layers) != 1 || b.Layers[0].Digest != zone.Digest || b.Layers[0].DiffID != zone.UncompressedDigest {
 		t.Errorf("%+v", b)
 	}
-	if _, err := FetchBase(t.Context(), layoutRef(l, "v1"), "illumos/amd64", Options{}); err == nil || !strings.Contains(err.Error(), "but for linux/amd64") {
+	if _, err := FetchBase(t.Context(), layoutRef(l, "v1"), "illumos/amd64", Options{}); err == nil || !strings.Contains(err.Error(), `but for "linux/amd64"`) {
 		t.Errorf("another platform: %v", err)
 	}
 }
@@ -182,7 +182,7 @@ func TestFetchBaseHostile(t *testing.T) {
 			d := putBase(t, l, false, illumos, "x")
 			d.Platform = &linuxAMD64
 			return putIndex(t, l, typeIndex, d)
-		}, "it is for illumos/amd64"},
+		}, `it is for "illumos/amd64"`},
 		"missing manifest": {func(t *testing.T, l *Layout) Descriptor {
 			return putIndex(t, l, typeIndex, Descriptor{MediaType: typeManifest, Digest: hexDigest, Size: 5, Platform: &linuxAMD64})
 		}, "not exist"},

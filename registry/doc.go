@@ -6,7 +6,8 @@
 // else works on a [Ref], which names an image in any of the three places ([Parse]): [Open] gives
 // its [Store], [ReadImage] reads one of our images strictly, [FetchBase] reads anybody's image as
 // layers, [Copy] takes an image with its referrers and signatures from one place to another.
-// [Handler] is a registry of its own for trying things out.
+// [Handler] is a registry of its own for trying things out, and [Layout.Prune] removes what no tag
+// leads to any more.
 //
 // The formats are those of the OCI image specification 1.1 (image-layout.md, image-index.md,
 // manifest.md, descriptor.md, config.md), the OCI distribution specification 1.1 (spec.md: pulling,

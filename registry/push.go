@@ -1,0 +1,153 @@
+package registry
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// Has implements [Sink].
+func (r *repository) Has(ctx context.Context, d Descriptor) (bool, error) {
+	resp, err := r.do(ctx, request{
+		method: http.MethodHead, path: "blobs/" + d.Digest,
+		want: []int{http.StatusOK, http.StatusNotFound},
+	})
+	if err != nil {
+		return false, r.errorf("blob "+d.Digest, err)
+	}
+	resp.Body.Close()
+	return resp.StatusCode == http.StatusOK && (resp.ContentLength < 0 || resp.ContentLength == d.Size), nil
+}
+
+// CopyBlob implements [Sink] (spec.md, "POST then PUT").
+func (r *repository) CopyBlob(ctx context.Context, d Descriptor, open func() (io.ReadCloser, error)) error {
+	if err := r.upload(ctx, d, open); err != nil {
+		return r.errorf("push of blob "+d.Digest, err)
+	}
+	return nil
+}
+
+func (r *repository) upload(ctx context.Context, d Descriptor, open func() (io.ReadCloser, error)) error {
+	var err error
+	for try := range attempts {
+		if try > 0 { // an upload is never continued, but begun anew
+			select {
+			case <-ctx.Done():
+				return err
+			case <-time.After(time.Duration(try) * 4 * r.delay):
+			}
+		}
+		var resp *http.Response
+		if resp, err = r.do(ctx, request{method: http.MethodPost, path: "blobs/uploads/", want: []int{http.StatusAccepted}}); err != nil {
+			return err
+		}
+		resp.Body.Close()
+		location, locErr := resp.Request.URL.Parse(resp.Header.Get("Location"))
+		if locErr != nil || resp.Header.Get("Location") == "" {
+			return fmt.Errorf("the registry gives no place to upload to: %q", resp.Header.Get("Location"))
+		}
+		var source error // an error of ours is no reason to try again
+		resp, again, putErr := r.once(ctx, request{
+			method: http.MethodPut, path: location.String(), query: url.Values{"digest": {d.Digest}},
+			header: map[string]string{"Content-Type": "application/octet-stream"},
+			size:   d.Size,
+			body: func() (io.ReadCloser, error) {
+				f, err := open()
+				if err != nil {
+					source = err
+					return nil, err
+				}
+				return &sourceError{verify(f, d), &source}, nil
+			},
+			want: []int{http.StatusCreated},
+		})
+		if err = putErr; err == nil {
+			resp.Body.Close()
+			return nil
+		}
+		if !again || source != nil || ctx.Err() != nil {
+			return errors.Join(source, err)
+		}
+	}
+	return err
+}
+
+// sourceError keeps the error of reading what is uploaded.
+type sourceError struct {
+	io.ReadCloser
+	err *error
+}
+
+func (s *sourceError) Read(p []byte) (int, error) {
+	n, err := s.ReadCloser.Read(p)
+	if err != nil && err != io.EOF {
+		*s.err = err
+	}
+	return n, err
+}
+
+// PutManifest implements [Sink].
+func (r *repository) PutManifest(ctx context.Context, data []byte, tag string) (Descriptor, error) {
+	d, err := describe(data)
+	if err != nil {
+		return Descriptor{}, err
+	}
+	version := tag
+	if tag == "" {
+		version = d.Digest
+	}
+	resp, err := r.do(ctx, request{
+		method: http.MethodPut, path: "manifests/" + version,
+		header: map[string]string{"Content-Type": d.MediaType},
+		size:   d.Size,
+		body:   func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil },
+		want:   []int{http.StatusCreated},
+	})
+	if err != nil {
+		return Descriptor{}, r.errorf("push of manifest "+version, err)
+	}
+	resp.Body.Close()
+	if h := resp.Header.Get("Docker-Content-Digest"); strings.HasPrefix(h, "sha256:") && h != d.Digest {
+		return Descriptor{}, r.errorf("push of manifest "+version, fmt.Errorf("the registry stored %q, not %s", h, d.Digest))
+	}
+	return d, nil
+}
+
+// AddReferrers implements [Sink]. Where the registry lists referrers itself they are only looked
+// for. The referrers tag is read, changed and written without any lock, so it is read again and
+// written again until everything is there.
+func (r *repository) AddReferrers(ctx context.Context, digest string, referrers []Descriptor) error {
+	const tries = 6
+	for try := range tries {
+		list, fallback, err := r.referrers(ctx, digest)
+		if err != nil {
+			return r.errorf("referrers of "+digest, err)
+		}
+		data, changed, err := mergeReferrers(list, referrers)
+		if err != nil {
+			return r.errorf("referrers of "+digest, err)
+		}
+		if !changed {
+			return nil
+		}
+		if fallback {
+			if _, err := r.PutManifest(ctx, data, fallbackTag(digest)); err != nil {
+				return err
+			}
+		}
+		if try > 0 {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(time.Duration(try) * r.delay):
+			}
+		}
+	}
+	return r.errorf("referrers of "+digest, fmt.Errorf("%w: they are not listed after %d tries", ErrUndetermined, tries))
+}
