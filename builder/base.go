@@ -18,13 +18,30 @@ import (
 // ErrMismatch is returned for a base that is not the one that the spec or the lock file pins.
 var ErrMismatch = errors.New("digest mismatch")
 
+// ErrInput is the kind of error that the spec or its inputs have to be changed for.
+var ErrInput = errors.New("bad input")
+
+// An inputError is an ErrInput that says what is wrong in its own words.
+type inputError struct{ error }
+
+func (inputError) Is(target error) bool { return target == ErrInput }
+func (e inputError) Unwrap() error      { return e.error }
+
+// input makes err one of the input, if it is one.
+func input(err error) error {
+	if err == nil {
+		return nil
+	}
+	return inputError{err}
+}
+
 // OpenBase reads the base of a spec and says what it was. The tree is open for edits and must be
 // closed. Plain HTTP is used for registries on loopback only.
 func OpenBase(ctx context.Context, s *Spec, o image.Options) (*image.Tree, image.Base, error) {
 	base := image.Base{Source: s.Base.Source}
 	loc, err := ParseSource(s.Base.Source, s.Dir)
 	if err != nil {
-		return nil, base, fmt.Errorf("base %q: %w", s.Base.Source, err)
+		return nil, base, input(fmt.Errorf("base %q: %w", s.Base.Source, err))
 	}
 	if o.Limits.Bytes, err = s.Base.Limit(); err != nil {
 		return nil, base, fmt.Errorf("base: max_size: %w", err)
@@ -38,7 +55,7 @@ func OpenBase(ctx context.Context, s *Spec, o image.Options) (*image.Tree, image
 	case "tar":
 		t, base.Digest, err = openTar(ctx, loc.Path, o)
 	case "zfs":
-		err = errors.New("this build of iscadm reads no ZFS streams")
+		err = input(errors.New("this build of iscadm reads no ZFS streams"))
 	default:
 		t, base.Digest, err = openImage(ctx, loc.Ref, s.Image, o)
 	}

@@ -75,7 +75,7 @@ func prepare(ctx context.Context, s *Spec, o BuildOptions, t *image.Tree, base i
 		return nil, fmt.Errorf("base %q: %w", base.Source, err)
 	}
 	if err := s.CheckBase(facts); err != nil {
-		return nil, err
+		return nil, input(err)
 	}
 	base.Release = facts.Release
 	created := o.Created
@@ -90,7 +90,7 @@ func prepare(ctx context.Context, s *Spec, o BuildOptions, t *image.Tree, base i
 	}
 	selection, err := s.selection()
 	if err != nil {
-		return nil, err
+		return nil, input(err)
 	}
 	if err := profiles.Apply(t, selection, created); err != nil {
 		return nil, err
@@ -202,7 +202,7 @@ func (e *editor) remove(r *Remove) error {
 			err = errors.New("nothing in the base matches")
 		}
 		if err != nil {
-			return fmt.Errorf("remove %q: %w", pattern, err)
+			return input(fmt.Errorf("remove %q: %w", pattern, err))
 		}
 		for _, name := range names {
 			if err := e.tree.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -371,7 +371,7 @@ func choose(blocks []KindBlock, only []string) ([]KindBlock, error) {
 	}
 	for _, id := range only {
 		if !slices.Contains(ids, id) {
-			return nil, fmt.Errorf("the spec has no artifact %q.%s", id, suggest(id, ids))
+			return nil, input(fmt.Errorf("the spec has no artifact %q.%s", id, suggest(id, ids)))
 		}
 	}
 	return chosen, nil

@@ -98,6 +98,7 @@ func (h *Host) Update(ctx context.Context, change func(*State) error) error {
 	if err := change(s); err != nil {
 		return err
 	}
+	s.sort()
 	if err := s.check(); err != nil {
 		return fmt.Errorf("state %q: %w", h.dir, err)
 	}

@@ -169,14 +169,19 @@ func (s *State) check() error {
 	return errors.Join(errs...)
 }
 
-// marshal encodes the state in its canonical order.
-func (s *State) marshal() ([]byte, error) {
-	s.Version = version
+// sort brings the state into its canonical order.
+func (s *State) sort() {
 	slices.SortFunc(s.Epochs, func(a, b Epoch) int {
 		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Channel, b.Channel))
 	})
 	slices.SortFunc(s.Images, func(a, b Image) int { return cmp.Compare(a.Digest, b.Digest) })
 	slices.SortFunc(s.Instances, func(a, b Instance) int { return cmp.Compare(a.Name, b.Name) })
+}
+
+// marshal encodes the state in its canonical order.
+func (s *State) marshal() ([]byte, error) {
+	s.Version = version
+	s.sort()
 	data, err := json.MarshalIndent(s, "", "  ")
 	return append(data, '\n'), err
 }

@@ -82,6 +82,7 @@ var statuses = []struct {
 	{statusNo, is(registry.ErrMismatch)},
 	{statusNo, is(builder.ErrFindings)},
 	{statusUnknown, is(registry.ErrUndetermined)},
+	{statusInput, is(builder.ErrInput)},
 	{statusInput, is(image.ErrMalformed)},
 	{statusInput, func(err error) bool { var d hcl.Diagnostics; return errors.As(err, &d) }},
 	{statusInput, func(err error) bool { return strings.HasPrefix(err.Error(), "unknown command") }},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -29,20 +30,12 @@ import (
 type stateFlag struct{ dir string }
 
 func (s *stateFlag) flags(c *cobra.Command) {
-	c.Flags().StringVar(&s.dir, "state", "", "`FOLDER` of this host's state; default "+defaultState())
-}
-
-func defaultState() string {
-	dir, err := host.DefaultDir()
-	if err != nil {
-		return ""
-	}
-	return dir
+	c.Flags().StringVar(&s.dir, "state", "", "`FOLDER` of this host's state; default $ISCADM_STATE, for root /var/lib/iscadm, else below $XDG_STATE_HOME")
 }
 
 // host opens the state folder.
 func (a *app) host(ctx context.Context, s stateFlag) (*host.Host, error) {
-	dir := s.dir
+	dir := cmp.Or(s.dir, os.Getenv("ISCADM_STATE"))
 	if dir == "" {
 		var err error
 		if dir, err = host.DefaultDir(); err != nil {
