@@ -106,7 +106,7 @@ var accountControls = []Control{
 		Title:      "New files of users are private",
 		Why:        "Sharing should be a decision.",
 		Refs:       []string{"STIG SOL-11.1-040250", "CIS 7.3"},
-		Parameters: []Parameter{{Name: "umask", Default: "077", Type: List, What: "octal file creation mask of logins"}},
+		Parameters: []Parameter{{Name: "umask", Default: "077", Type: Octal, What: "octal file creation mask of logins"}},
 		On: map[string]Method{
 			Illumos: assign("etc/default/login", "UMASK", "${umask}"),
 			Linux:   define("UMASK", "${umask}"),

@@ -24,7 +24,7 @@ var fileControls = []Control{
 		Title:      "No file is writable by everybody",
 		Why:        "What anybody can change nobody can trust.",
 		Refs:       []string{"STIG SOL-11.1-070180"},
-		Parameters: []Parameter{{Name: "world_writable", Default: "", Type: List, What: "patterns of files that stay so"}},
+		Parameters: []Parameter{{Name: "world_writable", Default: "", Type: Patterns, What: "patterns of files that stay so"}},
 		On:         everywhere("mode 0002 is taken from files", []string{"**"}, notForAll, nil),
 	},
 	{
@@ -42,7 +42,7 @@ var fileControls = []Control{
 		Parameters: []Parameter{{
 			Name:    "setid_strip",
 			Default: "usr/bin/at,usr/bin/atq,usr/bin/atrm,usr/bin/chkey,usr/bin/rcp,usr/bin/rlogin,usr/bin/rsh,usr/bin/rdist,usr/bin/chfn,usr/bin/chsh,usr/bin/wall,usr/bin/write",
-			Type:    List, What: "patterns of programs that lose the bits",
+			Type:    Patterns, What: "patterns of programs that lose the bits",
 		}},
 		On: everywhere("modes 4000 and 2000 are taken from ${setid_strip}", []string{"**"}, stripSetID, inventory),
 	},
@@ -70,7 +70,7 @@ var fileControls = []Control{
 		Why:   "An image is copied: what is in it is known to all who can read it.",
 		Scope: ImageOnly,
 		Parameters: []Parameter{{
-			Name: "secrets_allow", Default: "", Type: List, What: "patterns of files that may hold private keys, such as those of tests",
+			Name: "secrets_allow", Default: "", Type: Patterns, What: "patterns of files that may hold private keys, such as those of tests",
 		}},
 		On: everywhere("no private keys below "+strings.Join(secretDirs, ", ")+"; no password hashes in etc/shadow",
 			[]string{"etc/**", "root/**", "home/**", "export/**", "opt/**", "srv/**", "var/**", "usr/local/**"}, nil, secrets),
@@ -207,7 +207,7 @@ var (
 	linuxResidue = []string{
 		"tmp/*", "var/tmp/*", "var/cache/apt/*.bin", "var/cache/apt/archives/*.deb", "var/lib/apt/lists/*_*",
 		"var/cache/dnf/*", "var/cache/apk/*", "var/lib/systemd/random-seed", "var/lib/dbus/machine-id",
-		"var/lib/cloud/instances/*", "root/.bash_history", "root/.ash_history", "root/.lesshst", "root/.viminfo",
+		"var/lib/cloud/instances/*", "var/log/journal/*", "root/.bash_history", "root/.ash_history", "root/.lesshst", "root/.viminfo",
 		"root/.wget-hsts",
 	}
 	linuxLogs = []string{"etc/machine-id", "var/log/**"}

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/goldenisc/packer-plugin-isc/image"
 )
 
 // The operating systems that controls and layouts exist for.
@@ -54,23 +56,37 @@ type ParameterType int
 
 // Values end up in configuration files, so what they may hold is bounded.
 const (
-	Number ParameterType = iota // decimal, 0 to 1000000000
-	List                        // words, separated by commas
-	Text                        // printable, may have several lines
+	Number   ParameterType = iota // decimal, 0 to 1000000000
+	Octal                         // three octal digits
+	List                          // words, separated by commas
+	Patterns                      // a list of patterns of [image.NewMatcher]
+	Text                          // printable, may have several lines
 )
 
-func (t ParameterType) String() string { return [...]string{"number", "list", "text"}[t] }
+func (t ParameterType) String() string {
+	return [...]string{"number", "octal", "list", "patterns", "text"}[t]
+}
 
 // check returns what is wrong with a value.
 func (t ParameterType) check(v string) error {
+	words := split(v)
 	switch t {
 	case Number:
 		if n, err := strconv.Atoi(v); err != nil || n < 0 || n > 1e9 || v != strconv.Itoa(n) {
 			return fmt.Errorf("%q is not a number from 0 to 1000000000", v)
 		}
-	case List:
+	case Octal:
+		if n, err := strconv.ParseUint(v, 8, 9); err != nil || v != fmt.Sprintf("%03o", n) {
+			return fmt.Errorf("%q is not a number of three octal digits", v)
+		}
+	case List, Patterns:
 		if strings.ContainsFunc(v, func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsPrint(r) }) {
 			return fmt.Errorf("%q is not a list of words separated by commas", v)
+		}
+		for _, w := range words {
+			if _, err := image.NewMatcher(w); t == Patterns && err != nil {
+				return err
+			}
 		}
 	case Text:
 		if strings.ContainsFunc(v, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }) {
@@ -228,9 +244,13 @@ type Params struct {
 // Value returns the value of a parameter.
 func (p *Params) Value(name string) string { return p.value[name] }
 
-// List returns the words of a parameter of type List.
+// List returns the words of a parameter of type List or Patterns.
 func (p *Params) List(name string) []string {
-	return strings.FieldsFunc(p.value[name], func(r rune) bool { return r == ',' })
+	return split(p.value[name])
+}
+
+func split(list string) []string {
+	return strings.FieldsFunc(list, func(r rune) bool { return r == ',' })
 }
 
 // expand replaces ${name} by the parameter's value.

@@ -116,6 +116,43 @@ func dump(t testing.TB, tree *image.Tree) string {
 	return b.String()
 }
 
+// bareRoot hides what a tree can do beyond a Root.
+type bareRoot struct{ Root }
+
+// sameAsOverlay applies on an overlay and compares what it shows with the tree that was edited.
+func sameAsOverlay(t *testing.T, os string, s *Selection, want *image.Tree) {
+	t.Helper()
+	base := violating(t, os)
+	over := NewOverlay(base)
+	if err := Apply(over, s, epoch); err != nil {
+		t.Fatal(err)
+	}
+	names, err := over.Glob("**")
+	if err != nil {
+		t.Fatal(err)
+	}
+	wanted, err := want.Glob("**")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(names, wanted) {
+		t.Fatalf("overlay has %q\ntree has %q", names, wanted)
+	}
+	for _, n := range names {
+		a, err := over.Stat(n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := want.Stat(n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !sameMeta(a, b) || !a.ModTime.Equal(b.ModTime) || a.Size != b.Size || a.IsRegular() && read(t, over, n) != read(t, want, n) {
+			t.Errorf("overlay has %+v\ntree has %+v", a, b)
+		}
+	}
+}
+
 // TestControls proves the whole catalogue: every control is found violated where it is, applying
 // it is enough, and applying it again changes nothing.
 func TestControls(t *testing.T) {
@@ -163,6 +200,14 @@ func TestControls(t *testing.T) {
 					}
 				}
 				once := dump(t, tree)
+				other := violating(t, os)
+				if err := Apply(bareRoot{other}, s, epoch); err != nil {
+					t.Fatal(err)
+				}
+				if got := dump(t, other); got != once {
+					t.Errorf("through a plain Root:\n%s\n%s", got, once)
+				}
+				sameAsOverlay(t, os, s, tree)
 				if err := Apply(tree, s, epoch.Add(time.Hour)); err != nil {
 					t.Fatal(err)
 				}

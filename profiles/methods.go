@@ -127,7 +127,8 @@ func editFile(name string, change func(text string) (string, error)) func(*Param
 
 func contains(list []string, s string) bool { return slices.Contains(list, s) }
 
-// matchAny reports whether one of the patterns matches; patterns that are malformed match nothing.
+// matchAny reports whether one of the patterns matches. They were checked with the parameter that
+// they are from.
 func matchAny(patterns []string, name string) bool {
 	return slices.ContainsFunc(patterns, func(p string) bool {
 		m, err := image.NewMatcher(p)

@@ -15,7 +15,7 @@ import (
 type Profile struct {
 	Name       string
 	Title      string
-	Controls   map[string][]string // ids by operating system, in the order of the catalogue
+	Controls   map[string][]string // ids by operating system, in the order of the catalogue; empty: none anywhere
 	Parameters map[string]string   // defaults that differ from those of the catalogue
 }
 
@@ -135,6 +135,10 @@ func (p *Profile) decodeControls(expr hcl.Expression) hcl.Diagnostics {
 				fmt.Sprintf("%q is none of %s%s.", os, strings.Join(Platforms, ", "), didYouMean(os, Platforms)))...)
 			continue
 		}
+		if p.Controls[os] != nil {
+			diags = append(diags, diagnose(pair.Key.Range(), "Duplicate operating system", fmt.Sprintf("%q is listed twice.", os))...)
+		}
+		p.Controls[os] = []string{}
 		items, more := hcl.ExprList(pair.Value)
 		diags = append(diags, more...)
 		for _, item := range items {

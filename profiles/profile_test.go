@@ -89,6 +89,7 @@ func TestParseProfile(t *testing.T) {
 		{"unknown control", "name = \"a\"\ncontrols = { linux = [\"E003\"] }", `did you mean "E03"?`},
 		{"other system", "name = \"a\"\ncontrols = { linux = [\"A01\"] }", `only on illumos`},
 		{"twice", "name = \"a\"\ncontrols = { linux = [\"E03\", \"E03\"] }", "listed twice"},
+		{"system twice", "name = \"a\"\ncontrols = {\nlinux = []\nlinux = []\n}", "listed twice"},
 		{"no list", "name = \"a\"\ncontrols = { linux = 3 }", "list"},
 		{"no string", "name = \"a\"\ncontrols = { linux = [[]] }", "string"},
 		{"unknown parameter", "name = \"a\"\ncontrols = {}\nparameters = { baner = \"x\" }", `did you mean "banner"?`},
@@ -129,7 +130,7 @@ func FuzzParse(f *testing.F) {
 		if diags.HasErrors() {
 			return
 		}
-		for _, os := range Platforms {
+		for os := range p.Controls {
 			if _, err := p.Select(os, nil, nil); err != nil {
 				t.Errorf("a profile without errors cannot be selected: %v", err)
 			}
@@ -142,14 +143,21 @@ func TestSelect(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = p.Select("linx", map[string]string{"umsk": "077", "password_length": "-1"}, []image.Waiver{
+	other, diags := Parse("x.hcl", []byte("name = \"x\"\ncontrols = { linux = [] }"))
+	if diags.HasErrors() {
+		t.Fatal(diags)
+	}
+	if _, err := other.Select(Illumos, nil, nil); err == nil || !strings.Contains(err.Error(), "is for linux, not for illumos") {
+		t.Errorf("a profile without controls for illumos: %v", err)
+	}
+	_, err = p.Select("linx", map[string]string{"umsk": "077", "password_length": "-1", "umask": "22", "secrets_allow": "a,[", "audit_flags": "lo, am"}, []image.Waiver{
 		{Control: "E99", Reason: "x", Until: "2027-01-01"},
 		{Control: "A01", Reason: " ", Until: "soon"},
 	})
 	if err == nil {
 		t.Fatal("no error")
 	}
-	for _, want := range []string{`did you mean "linux"?`, `did you mean "umask"?`, `"password_length"`, `no control "E99"`, "no reason", `"soon" is not a day`} {
+	for _, want := range []string{`did you mean "linux"?`, `did you mean "umask"?`, `"password_length"`, `parameter "umask": "22"`, `parameter "secrets_allow": pattern "["`, `parameter "audit_flags"`, `no control "E99"`, "no reason", `"soon" is not a day`} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%v\nlacks %q", err, want)
 		}

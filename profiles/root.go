@@ -116,7 +116,7 @@ func ensure(root Root, e image.Entry, data []byte) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err == nil && old.Mode == e.Mode && old.UID == e.UID && old.GID == e.GID && old.Target == e.Target {
+	if err == nil && sameMeta(old, &e) {
 		if !e.IsRegular() {
 			return nil
 		}
@@ -129,6 +129,13 @@ func ensure(root Root, e image.Entry, data []byte) error {
 		}
 	}
 	return root.Put(e, data)
+}
+
+// sameMeta compares all but names, times and content. The permission bits of a symbolic link mean
+// nothing and differ from system to system.
+func sameMeta(a, b *image.Entry) bool {
+	link := a.Type() == fs.ModeSymlink && b.Type() == fs.ModeSymlink
+	return (a.Mode == b.Mode || link) && a.UID == b.UID && a.GID == b.GID && a.Target == b.Target
 }
 
 // ensureMode gives an existing object the mode bits and owner, keeping type, content and time.
@@ -414,7 +421,7 @@ func (o *Overlay) change(name string, l *layered) (*Change, error) {
 		return nil, err
 	}
 	c.Before = before
-	same := before.Mode == l.Mode && before.UID == l.UID && before.GID == l.GID && before.Target == l.Target
+	same := sameMeta(before, &l.Entry)
 	if before.IsRegular() && !l.meta {
 		if c.Old, err = o.base.ReadFile(name); err != nil {
 			return nil, err

@@ -28,6 +28,9 @@ func (p *Profile) Select(os string, set map[string]string, waivers []image.Waive
 	if !slices.Contains(Platforms, os) {
 		errs = append(errs, fmt.Errorf("no operating system %q%s", os, didYouMean(os, Platforms)))
 	}
+	if _, ok := p.Controls[os]; !ok && len(p.Controls) > 0 {
+		errs = append(errs, fmt.Errorf("profile %q is for %s, not for %s", p.Name, strings.Join(sortedKeys(p.Controls), ", "), os))
+	}
 	for _, c := range Controls {
 		for _, q := range c.Parameters {
 			s.value[q.Name] = q.Default

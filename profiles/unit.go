@@ -64,7 +64,8 @@ func (b *baker) unitText(s *Service) (string, error) {
 	line := func(format string, args ...any) { fmt.Fprintf(&t, format+"\n", args...) }
 	line("# Made by iscadm from the service %s of the image %s. Changes are drift.", s.Name, b.layout.Name)
 	line("[Unit]")
-	line("Description=%s", strings.ReplaceAll(orElse(s.Description, s.Name), "%", "%%"))
+	// A backslash at the end would continue the line.
+	line("Description=%s", strings.TrimRight(strings.ReplaceAll(orElse(s.Description, s.Name), "%", "%%"), `\ `))
 	line("Wants=network-online.target")
 	after := []string{"network-online.target", "local-fs.target"}
 	for _, a := range s.After {
@@ -96,11 +97,7 @@ func (b *baker) unitText(s *Service) (string, error) {
 	for _, l := range sandbox {
 		line("%s", l)
 	}
-	if slices.Contains(s.Privileges, "!net_access") {
-		line("RestrictAddressFamilies=AF_UNIX")
-	} else {
-		line("RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6")
-	}
+	line("RestrictAddressFamilies=%s", strings.Join(s.families(), " "))
 	if slices.Contains(s.Privileges, "!proc_info") {
 		line("ProtectProc=invisible")
 	}
@@ -126,6 +123,19 @@ func (b *baker) unitText(s *Service) (string, error) {
 		line("Health=%s", s.Health)
 	}
 	return t.String(), nil
+}
+
+// families returns the address families of the sockets that a service may make. With netlink,
+// programs list their own addresses.
+func (s *Service) families() []string {
+	if slices.Contains(s.Privileges, "!net_access") {
+		return []string{"AF_UNIX"}
+	}
+	all := []string{"AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK"}
+	if slices.Contains(s.Privileges, "net_rawaccess") {
+		all = append(all, "AF_PACKET")
+	}
+	return all
 }
 
 // unit writes the caps. They are those of the whole image, and so the most that each of its
