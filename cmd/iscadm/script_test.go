@@ -1,0 +1,60 @@
+package main
+
+import (
+	"context"
+	"net/http/httptest"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/goldenisc/packer-plugin-isc/registry"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"iscadm": func() {
+			ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+			status := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+			stop()
+			os.Exit(status)
+		},
+	})
+}
+
+// scripts runs the scripts that match, each with an empty state folder and a registry of its own,
+// whose address is $REGISTRY and whose folder is $REGISTRY_DIR.
+func scripts(t *testing.T, pattern string, setup func(*testscript.Env) error) {
+	files, err := filepath.Glob(pattern)
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no scripts match %q: %v", pattern, err)
+	}
+	testscript.Run(t, testscript.Params{
+		Files: files,
+		Setup: func(e *testscript.Env) error {
+			dir := filepath.Join(e.WorkDir, ".registry")
+			h := registry.Handler(dir)
+			s := httptest.NewServer(h)
+			e.Defer(func() {
+				s.Close()
+				h.Close()
+			})
+			e.Setenv("REGISTRY", strings.TrimPrefix(s.URL, "http://"))
+			e.Setenv("REGISTRY_DIR", dir)
+			e.Setenv("ISCADM_STATE", filepath.Join(e.WorkDir, ".state"))
+			if setup != nil {
+				return setup(e)
+			}
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"status": status, "append": appendTo, "flip": flip, "mode": mode,
+		},
+	})
+}
+
+func TestScripts(t *testing.T) { scripts(t, "testdata/*.txtar", nil) }
