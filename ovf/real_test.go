@@ -1,0 +1,251 @@
+package ovf
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// The tests here run the programs of others: ISC_REAL=1 go test -run TestReal ./ovf, with Debian's
+// qemu-utils, libvmdk-utils, libxml2-utils, libarchive-tools and openssl.
+
+// real skips a test unless real programs are to be run; then a missing one is a failure.
+func real(t testing.TB, programs ...string) {
+	t.Helper()
+	if os.Getenv("ISC_REAL") == "" {
+		t.Skip("ISC_REAL is not set")
+	}
+	for _, p := range programs {
+		if _, err := exec.LookPath(p); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func run(t testing.TB, dir, name string, args ...string) (string, error) {
+	t.Helper()
+	cmd := exec.CommandContext(context.Background(), name, args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8")
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+func mustRun(t testing.TB, dir, name string, args ...string) string {
+	t.Helper()
+	out, err := run(t, dir, name, args...)
+	if err != nil {
+		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
+	}
+	return out
+}
+
+func save(t testing.TB, file string, data []byte) {
+	t.Helper()
+	if err := os.WriteFile(file, data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestRealVMDK(t *testing.T) {
+	real(t, "qemu-img", "vmdkinfo")
+	dir := t.TempDir()
+	for _, size := range []int64{GrainSize, 5 << 20, 100<<20 + 512} {
+		disk := testDisk(size)
+		data, v := writeTest(t, Source{Content: bytes.NewReader(disk), Size: size}, VMDKOptions{Level: Fast, ID: [16]byte{1}})
+		save(t, filepath.Join(dir, "disk.raw"), disk)
+		save(t, filepath.Join(dir, "ours.vmdk"), data)
+		if out := mustRun(t, dir, "qemu-img", "check", "-f", "vmdk", "ours.vmdk"); !strings.Contains(out, "No errors were found") {
+			t.Errorf("qemu-img check: %s", out)
+		}
+		mustRun(t, dir, "qemu-img", "compare", "-f", "vmdk", "-F", "raw", "ours.vmdk", "disk.raw")
+		mustRun(t, dir, "qemu-img", "convert", "-f", "vmdk", "-O", "raw", "ours.vmdk", "back.raw")
+		back, err := os.ReadFile(filepath.Join(dir, "back.raw"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if int64(len(back)) != v.Capacity || !bytes.Equal(back[:size], disk) {
+			t.Errorf("size %d: what qemu-img makes of our VMDK differs", size)
+		}
+		if out := mustRun(t, dir, "vmdkinfo", "ours.vmdk"); !strings.Contains(out, "Stream optimized") {
+			t.Errorf("vmdkinfo: %s", out)
+		}
+		// And what qemu-img writes, in both kinds, we read.
+		for _, kind := range []string{"streamOptimized", "monolithicSparse"} {
+			mustRun(t, dir, "qemu-img", "convert", "-f", "raw", "-O", "vmdk", "-o", "subformat="+kind, "disk.raw", "theirs.vmdk")
+			theirs, err := os.ReadFile(filepath.Join(dir, "theirs.vmdk"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			r, err := NewReader(bytes.NewReader(theirs), int64(len(theirs)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.CreateType != kind || r.Stream {
+				t.Errorf("%s is read as %+v", kind, r)
+			}
+			if _, err := r.Check(t.Context()); err != nil {
+				t.Errorf("%s: %v", kind, err)
+			}
+			got := make([]byte, size)
+			if _, err := r.ReadAt(got, 0); err != nil || !bytes.Equal(got, disk) {
+				t.Errorf("%s of size %d: content differs (%v)", kind, size, err)
+			}
+		}
+	}
+	// A tampered disk.
+	data, _ := writeTest(t, Source{Content: bytes.NewReader(testDisk(5 << 20)), Size: 5 << 20}, VMDKOptions{})
+	data[len(data)/2] ^= 1
+	save(t, filepath.Join(dir, "ours.vmdk"), data)
+	if _, err := run(t, dir, "qemu-img", "convert", "-f", "vmdk", "-O", "raw", "ours.vmdk", "back.raw"); err == nil {
+		t.Log("qemu-img does not notice the flipped bit")
+	}
+}
+
+// validate runs xmllint; vbox:Machine is declared to it as the extension that it is.
+func validate(t *testing.T, file, version string) error {
+	t.Helper()
+	schema, err := filepath.Abs(filepath.Join("testdata", "xsd", version, "dsp8023_"+version+".xsd"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	template, err := os.ReadFile(filepath.Join("testdata", "xsd", "vbox.xsd"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.Replace(string(template), "VERSION", schema, 1)
+	if version == "2.0.1" {
+		text = strings.ReplaceAll(text, nsOVF1, nsOVF2)
+	}
+	wrapped := filepath.Join(t.TempDir(), "vbox.xsd")
+	save(t, wrapped, []byte(text))
+	out, err := run(t, "", "xmllint", "--nonet", "--noout", "--schema", wrapped, file)
+	if err != nil {
+		return fmt.Errorf("%w\n%s", err, out)
+	}
+	return nil
+}
+
+func TestRealSchemas(t *testing.T) {
+	real(t, "xmllint")
+	for name, a := range appliances(t) {
+		versions := []string{"1.1.0", "1.1.1"}
+		if a.OVF2 {
+			versions = []string{"2.0.1"}
+		}
+		b, err := a.Descriptor()
+		if err != nil {
+			t.Fatal(err)
+		}
+		file := filepath.Join(t.TempDir(), name+".ovf")
+		save(t, file, b)
+		for _, v := range versions {
+			if err := validate(t, file, v); err != nil {
+				t.Errorf("%s is not valid under %s: %v\n%s", name, v, err, b)
+			}
+			if !a.withDefaults().machineSection() {
+				schema := filepath.Join("testdata", "xsd", v, "dsp8023_"+v+".xsd")
+				if out, err := run(t, "", "xmllint", "--nonet", "--noout", "--schema", schema, file); err != nil {
+					t.Errorf("%s is not valid under the bare schema %s: %s", name, v, out)
+				}
+			}
+			// The check itself must be able to fail.
+			save(t, file+"x", bytes.Replace(b, []byte("<rasd:InstanceID>1</rasd:InstanceID>"), nil, 1))
+			if err := validate(t, file+"x", v); err == nil {
+				t.Errorf("%s: a missing InstanceID passes %s", name, v)
+			}
+		}
+	}
+}
+
+// testKey returns an RSA key and a certificate of it.
+func testKey(t testing.TB) (*rsa.PrivateKey, *x509.Certificate) {
+	t.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Example Release"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key, cert
+}
+
+func TestRealOVA(t *testing.T) {
+	real(t, "bsdtar", "tar", "openssl", "sha256sum")
+	key, cert := testKey(t)
+	a := testAppliance(t, Universal)
+	p, err := a.Package(t.Context(), Options{Key: key, Certificates: []*x509.Certificate{cert}, ModTime: time.Unix(1e9, 0)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ova bytes.Buffer
+	if err := p.WriteOVA(t.Context(), &ova); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	save(t, filepath.Join(dir, "web.ova"), ova.Bytes())
+	want := "web-1.4.0.ovf\nweb-1.4.0.mf\nweb-1.4.0.cert\nweb-1.4.0-disk1.vmdk\nweb-1.4.0-disk2.vmdk\n"
+	for _, tar := range []string{"bsdtar", "tar"} {
+		if got := mustRun(t, dir, tar, "-tf", "web.ova"); got != want {
+			t.Errorf("%s lists %q, want %q", tar, got, want)
+		}
+	}
+	if out := mustRun(t, dir, "bsdtar", "-tvvf", "web.ova"); !strings.Contains(out, "Archive Format: POSIX ustar format") {
+		t.Errorf("bsdtar: %s", out)
+	}
+	mustRun(t, dir, "bsdtar", "-xf", "web.ova")
+	mf, err := os.ReadFile(filepath.Join(dir, "web-1.4.0.mf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sums bytes.Buffer
+	for line := range strings.Lines(string(mf)) { // to sha256sum's own form
+		name, sum, _ := strings.Cut(strings.TrimPrefix(line, "SHA256("), ")= ")
+		sums.WriteString(strings.TrimSpace(sum) + "  " + name + "\n")
+	}
+	save(t, filepath.Join(dir, "sums"), sums.Bytes())
+	mustRun(t, dir, "sha256sum", "-c", "sums")
+
+	pub := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw})
+	save(t, filepath.Join(dir, "cert.pem"), pub)
+	public := mustRun(t, dir, "openssl", "x509", "-in", "cert.pem", "-noout", "-pubkey")
+	save(t, filepath.Join(dir, "pub.pem"), []byte(public))
+	raw, err := os.ReadFile(filepath.Join(dir, "web-1.4.0.cert"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := ParseCertificate(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	save(t, filepath.Join(dir, "sig"), c.Value)
+	verify := []string{"dgst", "-sha256", "-verify", "pub.pem", "-signature", "sig", "web-1.4.0.mf"}
+	mustRun(t, dir, "openssl", verify...)
+	mustRun(t, dir, "openssl", "x509", "-in", "web-1.4.0.cert", "-noout", "-subject") // PEM is found behind the signature line
+	save(t, filepath.Join(dir, "web-1.4.0.mf"), append(mf, '\n'))
+	if out, err := run(t, dir, "openssl", verify...); err == nil {
+		t.Errorf("openssl takes a tampered manifest: %s", out)
+	}
+}
