@@ -389,6 +389,11 @@ func (z *Reader) parseObject(rec *Record, u64 func(int) uint64, u32 func(int) ui
 	case bonus > maxBonusSize:
 		return fmt.Errorf("bonus of %d bytes", bonus)
 	}
+	for i, v := range z.head[8+28 : sumOffset] { // lengths and shapes of raw streams
+		if v != 0 && (i < 4 || i >= 12) {
+			return fmt.Errorf("byte %d of its header is %#x: only raw streams say so", 8+28+i, v)
+		}
+	}
 	rec.BlockSize, rec.BonusSize, rec.PayloadSize = int(block), int(bonus), int(bonus)
 	rec.Slots = max(1, int(z.head[8+26]))
 	rec.HasSpill = z.begin.spillFlags && z.head[8+27]&objectSpill != 0

@@ -30,8 +30,9 @@ var errZAP = errors.New("damaged zap")
 type zapInfo struct {
 	fat   bool
 	salt  uint64
-	count uint64
 	flags uint64
+	// What it says it has, of a fat one, and the leaves that were read.
+	entries, leafCount, leaves uint64
 }
 
 const (
@@ -82,7 +83,6 @@ func microItems(p []byte, order binary.ByteOrder, f func(e *zapItem) error) (*za
 		e := zapItem{name: string(name[:end]), size: 8, cd: order.Uint32(p[8:])}
 		e.value = binary.BigEndian.AppendUint64(nil, order.Uint64(p))
 		e.hash = zapHash(info.salt, e.name)
-		info.count++
 		if err := f(&e); err != nil {
 			return nil, err
 		}
@@ -111,7 +111,7 @@ func (z *fatReader) read(head []byte) (*zapInfo, error) {
 	u64 := func(off int) uint64 { return z.order.Uint64(head[off:]) }
 	blocks, shift := u64(24), u64(32)
 	z.table = u64(16)
-	z.info = zapInfo{fat: true, salt: u64(80), count: u64(72), flags: u64(96)}
+	z.info = zapInfo{fat: true, salt: u64(80), entries: u64(72), leafCount: u64(64), flags: u64(96)}
 	if u64(88) != 0 {
 		return nil, fmt.Errorf("%w: names are normalized", errZAP)
 	}
@@ -151,6 +151,7 @@ func (z *fatReader) read(head []byte) (*zapInfo, error) {
 		if err != nil {
 			return nil, err
 		}
+		z.info.leaves++
 		i += 1 << (z.bits - length)
 	}
 	return &z.info, nil
