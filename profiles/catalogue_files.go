@@ -16,7 +16,7 @@ var fileControls = []Control{
 		ID:    "P01",
 		Title: "In directories everybody writes to, files belong to their owners",
 		Why:   "Without the sticky bit anybody can replace the files of others.",
-		Refs:  []string{"STIG SOL-11.1-070010", "CIS 5.1"},
+		Refs:  []string{"STIG SOL-11.1-070010", "CIS 5.2"},
 		On:    everywhere("mode 1000 is added to directories with mode 0002", []string{"**"}, sticky, nil),
 	},
 	{

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/goldenisc/packer-plugin-isc/image"
 )
@@ -60,7 +61,7 @@ func words(s string) ([]string, error) {
 	)
 	for _, r := range s {
 		switch {
-		case r != '\t' && unicode.IsControl(r):
+		case r != '\t' && unfit(r):
 			return nil, fmt.Errorf("%q holds a control character", s)
 		case skip:
 			if quote == '"' && r != '"' && r != '\\' {
@@ -106,6 +107,12 @@ func nameOK(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool {
 		return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' && r != '_'
 	})
+}
+
+// unfit reports whether a character cannot stand in the files that a layout is baked into: lines of
+// text, and XML 1.0 (2.2, Char).
+func unfit(r rune) bool {
+	return unicode.IsControl(r) || r == utf8.RuneError || r == 0xfffe || r == 0xffff
 }
 
 // A checker gathers what is wrong with a layout.
@@ -159,14 +166,14 @@ func (c *checker) id(block, name string, n int) {
 
 // field refuses what would break a line of passwd(5).
 func (c *checker) field(block, name, value string) {
-	if strings.ContainsFunc(value, func(r rune) bool { return r == ':' || unicode.IsControl(r) }) {
+	if strings.ContainsFunc(value, func(r rune) bool { return r == ':' || unfit(r) }) {
 		c.addf("%s: %s %q holds a colon or a control character", block, name, value)
 	}
 }
 
 func (c *checker) path(block, name, value string) {
 	if !strings.HasPrefix(value, "/") || path.Clean(value) != value || strings.ContainsFunc(value, func(r rune) bool {
-		return unicode.IsControl(r) || unicode.IsSpace(r) || r == '\\' || r == ':'
+		return unfit(r) || unicode.IsSpace(r) || r == '\\' || r == ':'
 	}) {
 		c.addf("%s: %s %q is not a clean absolute path without blanks, colons and backslashes", block, name, value)
 	}
@@ -257,14 +264,14 @@ func (c *checker) services(l *Layout) {
 				c.addf("%s: %q is no name of an account", block, n)
 			}
 		}
-		if strings.ContainsFunc(s.Description, unicode.IsControl) {
+		if strings.ContainsFunc(s.Description, unfit) {
 			c.addf("%s: the description holds a control character", block)
 		}
 		if s.Directory != "" {
 			c.path(block, "directory", s.Directory)
 		}
 		for k, v := range s.Environment {
-			if !envName(k) || strings.ContainsFunc(v, unicode.IsControl) {
+			if !envName(k) || strings.ContainsFunc(v, unfit) {
 				c.addf("%s: environment %q: bad name, or a control character in its value", block, k)
 			}
 		}
@@ -302,7 +309,7 @@ func (c *checker) after(l *Layout, block string, s *Service, name string) {
 	ofSpec := slices.ContainsFunc(l.Services, func(o Service) bool { return o.Name == name && o.Name != s.Name })
 	fmri := l.OS == Illumos && strings.HasPrefix(name, "svc:/")
 	unit := l.OS == Linux && strings.Contains(name, ".")
-	bad := strings.ContainsFunc(name, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) })
+	bad := strings.ContainsFunc(name, func(r rune) bool { return unicode.IsSpace(r) || unfit(r) })
 	if bad || !ofSpec && !fmri && !unit {
 		c.addf("%s: after %q is no other service of the spec, and no %s", block, name,
 			map[string]string{Illumos: "FMRI (svc:/…)", Linux: "unit (x.service)"}[l.OS])

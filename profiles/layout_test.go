@@ -362,3 +362,63 @@ func FuzzDock(f *testing.F) {
 		d.Summary()
 	})
 }
+
+// FuzzService: what passes the check gives a manifest that parses and a unit, and both say the same
+// command.
+func FuzzService(f *testing.F) {
+	f.Add(`/a "b c" 'd' \\e $f 100% &<>`, "x & y", "K", "v\\", "/srv/d")
+	f.Fuzz(func(t *testing.T, exec, description, key, value, directory string) {
+		s := Service{Name: "s", Exec: exec, Description: description, Environment: map[string]string{key: value}, Directory: directory}
+		l := &Layout{OS: Illumos, Name: "x", Services: []Service{s}}
+		if len(l.Check()) > 0 {
+			return
+		}
+		argv, err := words(exec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tree := bare(t, Illumos)
+		if err := l.Apply(tree, epoch); err != nil {
+			t.Fatal(err)
+		}
+		var bundle struct {
+			Methods []struct {
+				Exec string `xml:"exec,attr"`
+			} `xml:"service>exec_method"`
+			Env []struct {
+				Value string `xml:"value,attr"`
+			} `xml:"service>method_context>method_environment>envvar"`
+		}
+		if err := xml.Unmarshal([]byte(read(t, tree, manifestDir+"/s.xml")), &bundle); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := words(strings.ReplaceAll(bundle.Methods[0].Exec, "%%", "%")); err != nil || !slices.Equal(got, argv) {
+			t.Errorf("the manifest runs %q, want %q", got, argv)
+		}
+		if bundle.Env[0].Value != value {
+			t.Errorf("the manifest has %q, want %q", bundle.Env[0].Value, value)
+		}
+		unit, err := (&baker{layout: l}).unitText(&l.Services[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		var sections []string
+		for _, line := range lines(unit) {
+			if strings.HasPrefix(line, "[") {
+				sections = append(sections, line)
+			}
+			if strings.HasSuffix(line, `\`) {
+				t.Errorf("line %q continues", line)
+			}
+			if cmd, ok := strings.CutPrefix(line, "ExecStart="); ok {
+				got, err := words(strings.NewReplacer("%%", "%", "$$", "$").Replace(cmd))
+				if err != nil || !slices.Equal(got, argv) {
+					t.Errorf("the unit runs %q, want %q", got, argv)
+				}
+			}
+		}
+		if want := []string{"[Unit]", "[Service]", "[Install]", "[X-ISC]"}; !slices.Equal(sections, want) {
+			t.Errorf("sections %q", sections)
+		}
+	})
+}
