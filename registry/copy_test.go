@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -84,8 +85,13 @@ func TestCopy(t *testing.T) {
 		{Place: InLayout, Path: filepath.Join(dir, "again"), Tag: "v4"},
 	}
 	for i, dst := range chain[1:] {
+		var mu sync.Mutex
 		var last, total int64
-		digest, err := Copy(t.Context(), chain[i], dst, Options{Progress: func(_ string, d, n int64) { last, total = max(last, d), n }})
+		digest, err := Copy(t.Context(), chain[i], dst, Options{Progress: func(_ string, d, n int64) {
+			mu.Lock()
+			defer mu.Unlock()
+			last, total = max(last, d), n
+		}})
 		if err != nil || digest != root.Digest {
 			t.Fatalf("%s to %s: %s, %v", chain[i], dst, digest, err)
 		}

@@ -3,12 +3,15 @@ package registry
 import (
 	"bytes"
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // edited lets the registry answer, and changes what it answers to a GET.
@@ -139,5 +142,42 @@ func TestReferrersLie(t *testing.T) {
 	}
 	if list, err := got.Referrers(t.Context(), root.Digest); err != nil || len(list) != 0 {
 		t.Errorf("referrers %+v, %v", list, err)
+	}
+}
+
+// A push that the registry breaks off is made again.
+func TestPushAgain(t *testing.T) {
+	l := newLayout(t)
+	big := l.mustBlob(make([]byte, 4<<20))
+	reg := newRegistry(t, true)
+	var puts atomic.Int32
+	reg.wrap = func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		if r.Method == http.MethodPut && puts.Add(1) <= 2 {
+			if puts.Load() == 1 {
+				w.WriteHeader(http.StatusServiceUnavailable) // before the end of the body
+				return
+			}
+			panic(http.ErrAbortHandler)
+		}
+		next.ServeHTTP(w, r)
+	}
+	to, err := OpenTarget(t.Context(), reg.ref("x"), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer to.Close()
+	to.(*repository).delay = time.Millisecond
+	open := func() (io.ReadCloser, error) { return l.Open(big.Digest) }
+	if err := to.CopyBlob(t.Context(), big, open); err != nil || puts.Load() != 3 {
+		t.Errorf("%d attempts, %v", puts.Load(), err)
+	}
+	if has, err := to.Has(t.Context(), big); err != nil || !has {
+		t.Error(has, err)
+	}
+	// An error of ours is not.
+	puts.Store(2)
+	big.Size--
+	if err := to.CopyBlob(t.Context(), big, open); err == nil || puts.Load() != 3 || !strings.Contains(err.Error(), "longer than") {
+		t.Errorf("%d attempts, %v", puts.Load()-2, err)
 	}
 }

@@ -3,12 +3,12 @@ package registry
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -52,7 +52,7 @@ func (r *repository) upload(ctx context.Context, d Descriptor, open func() (io.R
 		if locErr != nil || resp.Header.Get("Location") == "" {
 			return fmt.Errorf("the registry gives no place to upload to: %q", resp.Header.Get("Location"))
 		}
-		var source error // an error of ours is no reason to try again
+		var source atomic.Pointer[error] // an error of ours is no reason to try again
 		resp, again, putErr := r.once(ctx, request{
 			method: http.MethodPut, path: location.String(), query: url.Values{"digest": {d.Digest}},
 			header: map[string]string{"Content-Type": "application/octet-stream"},
@@ -60,10 +60,10 @@ func (r *repository) upload(ctx context.Context, d Descriptor, open func() (io.R
 			body: func() (io.ReadCloser, error) {
 				f, err := open()
 				if err != nil {
-					source = err
+					source.Store(&err)
 					return nil, err
 				}
-				return &sourceError{verify(f, d), &source}, nil
+				return &sourceBody{ReadCloser: verify(f, d), err: &source}, nil
 			},
 			want: []int{http.StatusCreated},
 		})
@@ -71,25 +71,35 @@ func (r *repository) upload(ctx context.Context, d Descriptor, open func() (io.R
 			resp.Body.Close()
 			return nil
 		}
-		if !again || source != nil || ctx.Err() != nil {
-			return errors.Join(source, err)
+		if ours := source.Load(); ours != nil {
+			return *ours
+		}
+		if !again || ctx.Err() != nil {
+			return err
 		}
 	}
 	return err
 }
 
-// sourceError keeps the error of reading what is uploaded.
-type sourceError struct {
+// A sourceBody keeps the error of reading what is uploaded, unless the client had lost interest:
+// it closes the body when the registry answers before the end.
+type sourceBody struct {
 	io.ReadCloser
-	err *error
+	err    *atomic.Pointer[error]
+	closed atomic.Bool
 }
 
-func (s *sourceError) Read(p []byte) (int, error) {
+func (s *sourceBody) Read(p []byte) (int, error) {
 	n, err := s.ReadCloser.Read(p)
-	if err != nil && err != io.EOF {
-		*s.err = err
+	if err != nil && err != io.EOF && !s.closed.Load() {
+		s.err.Store(&err)
 	}
 	return n, err
+}
+
+func (s *sourceBody) Close() error {
+	s.closed.Store(true)
+	return s.ReadCloser.Close()
 }
 
 // PutManifest implements [Sink].
