@@ -5,7 +5,7 @@
 set -euo pipefail
 
 packages=(
-  busybox-static libarchive-tools libxml2-utils mmdebstrap mtree-netbsd shellcheck skopeo systemd tar umoci zstd
+  attr busybox-static libarchive-tools libxml2-utils mmdebstrap mtree-netbsd shellcheck skopeo systemd tar umoci zstd
 )
 modules=(
   github.com/google/go-containerregistry/cmd/crane@v0.22.1

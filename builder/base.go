@@ -9,8 +9,6 @@ import (
 	"io"
 	"os"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/goldenisc/packer-plugin-isc/image"
 	"github.com/goldenisc/packer-plugin-isc/registry"
 )
@@ -59,47 +57,58 @@ func OpenBase(ctx context.Context, s *Spec, o image.Options) (*image.Tree, image
 	default:
 		t, base.Digest, err = openImage(ctx, loc.Ref, s.Image, o)
 	}
-	if err != nil {
-		return nil, base, fmt.Errorf("base %q: %w", s.Base.Source, err)
+	if want := s.Base.SHA256; want != "" && base.Digest != "" && base.Digest != "sha256:"+want {
+		// Said first: why another file cannot be read does not matter.
+		err = fmt.Errorf("%w: it is %s, the spec wants sha256:%s", ErrMismatch, base.Digest, want)
 	}
-	if want := s.Base.SHA256; want != "" && base.Digest != "sha256:"+want {
-		t.Close()
-		return nil, base, fmt.Errorf("base %q: %w: it is %s, the spec wants sha256:%s", s.Base.Source, ErrMismatch, base.Digest, want)
+	if err != nil {
+		if t != nil {
+			t.Close()
+		}
+		return nil, base, fmt.Errorf("base %q: %w", s.Base.Source, err)
 	}
 	return t, base, nil
 }
 
-// openTar reads an archive; its digest is that of the file.
+// openTar reads an archive; its digest is that of the file, also of one that is no archive.
 func openTar(ctx context.Context, name string, o image.Options) (*image.Tree, string, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, "", err
 	}
-	g, ctx := errgroup.WithContext(ctx)
-	h := sha256.New()
-	g.Go(func() error {
-		info, err := f.Stat()
-		if err != nil {
-			return err
-		}
-		_, err = io.Copy(h, &contextReader{ctx, io.NewSectionReader(f, 0, info.Size())})
-		return err
-	})
-	var t *image.Tree
-	g.Go(func() error {
+	var sum string
+	hashed := make(chan error, 1)
+	go func() {
 		var err error
-		t, err = image.ReadTar(ctx, f, o)
-		return err
-	})
-	if err := g.Wait(); err != nil {
+		sum, err = hashFile(ctx, f)
+		hashed <- err
+	}()
+	t, err := image.ReadTar(ctx, f, o)
+	if e := <-hashed; e != nil {
+		err = e
+	}
+	if err != nil {
 		if t != nil {
 			t.Close()
 		}
 		f.Close()
-		return nil, "", err
+		return nil, sum, err
 	}
 	t.Own(f)
-	return t, "sha256:" + hex.EncodeToString(h.Sum(nil)), nil
+	return t, sum, nil
+}
+
+// hashFile returns the digest of a whole file, wherever it is being read.
+func hashFile(ctx context.Context, f *os.File) (string, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return "", err
+	}
+	h := sha256.New()
+	if _, err := io.Copy(h, &contextReader{ctx, io.NewSectionReader(f, 0, info.Size())}); err != nil {
+		return "", err
+	}
+	return "sha256:" + hex.EncodeToString(h.Sum(nil)), nil
 }
 
 // A contextReader ends when its context does.

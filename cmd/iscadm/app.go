@@ -81,6 +81,7 @@ var statuses = []struct {
 	{statusNo, is(builder.ErrMismatch)},
 	{statusNo, is(registry.ErrMismatch)},
 	{statusNo, is(builder.ErrFindings)},
+	{statusNo, func(err error) bool { var l *builder.LockError; return errors.As(err, &l) }},
 	{statusUnknown, is(registry.ErrUndetermined)},
 	{statusInput, is(builder.ErrInput)},
 	{statusInput, is(image.ErrMalformed)},
