@@ -278,7 +278,7 @@ func (p *policyParser) rule(b *hclsyntax.Block) {
 		return func(e hclsyntax.Expression) error {
 			s, err := text(e)
 			if err == nil && s != no && s != yes {
-				err = fmt.Errorf("want %q or %q%s", no, yes, strings.TrimSuffix(suggest(s, []string{no, yes}), "?"))
+				err = fmt.Errorf("want %q or %q", no, yes)
 			}
 			*to = s == yes
 			return err
