@@ -7,11 +7,12 @@ import (
 	"slices"
 )
 
-// ReadStream reads a VMDK with compressed grains strictly forward, as VirtualBox does when it
-// imports an OVA: grains must ascend, only known markers may stand between them. So r may be a pipe. It calls
-// grain for each grain with its place in the file, its place on the disk, and its content, which is
-// valid during the call; all places are in bytes. What grain returns ends the reading. The result
-// has no digest: hash r on the way.
+// ReadStream reads a VMDK with compressed grains strictly forward, so r may be a pipe, by the rules
+// of VirtualBox's import of an OVA (vmdkStreamReadSequential): grains ascend, only known markers
+// stand between them, a lone zero sector is skipped. A file whose tables stand at its end must have
+// that end. For each grain it calls grain with its place in the file, its place on the disk (both in
+// bytes), and its content, which is valid during the call; an error that grain returns ends the
+// reading. The result has no digest: hash r on the way.
 func ReadStream(r io.Reader, grain func(at, offset int64, data []byte) error) (*VMDK, error) {
 	v, err := readStream(r, grain)
 	if err != nil {
@@ -50,21 +51,22 @@ func readStream(r io.Reader, grain func(at, offset int64, data []byte) error) (*
 	var next uint64 // the lowest sector of the disk that may come
 	z := new(inflater)
 	sector := make([]byte, sectorSize)
+	ended := h.DirectoryOffset != gdAtEnd // the last sector was an end-of-stream marker
 	for {
 		at := in.at
+		if _, err := in.r.Peek(1); err == io.EOF && ended {
+			v.Size = in.at
+			return v, nil
+		}
 		if err := in.fill(sector); err != nil {
 			return nil, err
 		}
 		m := parseMarker(sector)
 		if m.size == 0 {
-			end, err := in.metadata(h, m, at)
-			if err != nil {
+			if err := in.metadata(h, m, at); err != nil {
 				return nil, err
 			}
-			if end {
-				v.Size = in.at
-				return v, nil
-			}
+			ended = m.kind == markerEOS || h.DirectoryOffset != gdAtEnd
 			continue
 		}
 		switch {
@@ -97,38 +99,26 @@ func readStream(r io.Reader, grain func(at, offset int64, data []byte) error) (*
 	}
 }
 
-// metadata skips what a marker announces and tells whether the stream ended. The lengths follow
-// from the header, not from the marker, which VirtualBox does not believe either.
-func (in *forward) metadata(h *header, m mark, at int64) (bool, error) {
+// metadata skips what a marker announces. The lengths follow from the header, not from the marker,
+// which VirtualBox does not believe either.
+func (in *forward) metadata(h *header, m mark, at int64) error {
 	round := func(n uint64) int64 { return int64((n + sectorSize - 1) &^ (sectorSize - 1)) }
 	switch m.kind {
-	case markerEOS:
-		if m.value != 0 {
-			return false, fmt.Errorf("byte %d: end-of-stream marker with %d sectors", at, m.value)
-		}
-		rest, err := io.CopyN(io.Discard, in.r, 1)
-		if rest != 0 {
-			return false, fmt.Errorf("byte %d: bytes follow the end-of-stream marker", in.at)
-		}
-		if err != io.EOF {
-			return false, err
-		}
-		return true, nil
+	case markerEOS, markerProgress:
+		return nil
 	case markerTable:
-		return false, in.skip(round(uint64(h.TableEntries) * 4))
+		return in.skip(round(uint64(h.TableEntries) * 4))
 	case markerDirectory:
-		return false, in.skip(round(h.tables() * 4))
+		return in.skip(round(h.tables() * 4))
 	case markerFooter:
 		b := make([]byte, sectorSize)
 		if err := in.fill(b); err != nil {
-			return false, err
+			return err
 		}
 		_, err := parseHeader(b)
-		return false, err
-	case markerProgress:
-		return false, in.skip(int64(m.value&1) * sectorSize)
+		return err
 	}
-	return false, fmt.Errorf("byte %d: marker of type %d is not known", at, m.kind)
+	return fmt.Errorf("byte %d: marker of type %d is not known", at, m.kind)
 }
 
 // forward is a reader that knows how far it is.

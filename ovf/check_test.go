@@ -1,0 +1,328 @@
+package ovf
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"crypto/x509"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// writeOVA returns an appliance as an OVA.
+func writeOVA(t testing.TB, a *Appliance, opt Options) []byte {
+	t.Helper()
+	p, err := a.Package(t.Context(), opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if err := p.WriteOVA(t.Context(), &out); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+func checkBytes(t testing.TB, data []byte) *Report {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "x.ova")
+	save(t, file, data)
+	r, err := Check(t.Context(), file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// What is written for a target is refused there by nobody, and by nobody at all if it is universal.
+func TestCheckOurs(t *testing.T) {
+	key, cert := testKey(t)
+	for name, a := range appliances(t) {
+		for _, manifest := range []Digest{SHA256, SHA512, None} {
+			opt := Options{Manifest: manifest}
+			if manifest != None {
+				opt.Key, opt.Certificates = key, []*x509.Certificate{cert}
+			}
+			r := checkBytes(t, writeOVA(t, a, opt))
+			if len(r.Disks) != len(a.Disks) {
+				t.Errorf("%s: %d disks are in order, of %d", name, len(r.Disks), len(a.Disks))
+			}
+			if manifest != None && (r.Signer == nil || !strings.Contains(r.Signer.Subject, "Example Release")) {
+				t.Errorf("%s: signer %v", name, r.Signer)
+			}
+			for _, who := range Importers {
+				meant := who == Importer(a.Target) || a.Target == Universal && who != Vcsim || who == VirtV2V && !a.OVF2
+				if meant && r.Refused(who) {
+					t.Errorf("%s with manifest %s is refused: %v", name, manifest, refusals(r.Findings, who))
+				}
+			}
+		}
+	}
+	a := testAppliance(t, Universal)
+	if r := checkBytes(t, writeOVA(t, a, Options{})); len(refusals(r.Findings, Vcsim)) != 1 {
+		t.Errorf("vcsim has no SATA: %v", r.Findings)
+	}
+	a.Disks = testDisks(t, LSILogic, LSILogic)
+	a.EULA = ""
+	if r := checkBytes(t, writeOVA(t, a, Options{})); len(r.Findings) != 0 {
+		t.Errorf("findings: %v", r.Findings)
+	}
+}
+
+// unpack returns the members of an archive.
+func unpack(t testing.TB, data []byte) (names []string, files map[string][]byte) {
+	t.Helper()
+	files = map[string][]byte{}
+	r := tar.NewReader(bytes.NewReader(data))
+	for {
+		h, err := r.Next()
+		if err == io.EOF {
+			return names, files
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if h.Format != tar.FormatUSTAR || h.Mode != 0o644 || h.Uid != 0 || h.Gid != 0 || h.Uname != "" || !h.ModTime.Equal(time.Unix(1e9, 0)) {
+			t.Errorf("header %+v", h)
+		}
+		b, err := io.ReadAll(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		names, files[h.Name] = append(names, h.Name), b
+	}
+}
+
+// pack returns an archive of files in an order.
+func pack(t testing.TB, names []string, files map[string][]byte) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	w := tar.NewWriter(&out)
+	for _, n := range names {
+		if err := w.WriteHeader(&tar.Header{Name: n, Size: int64(len(files[n])), Mode: 0o644, Typeflag: tar.TypeReg}); err != nil {
+			t.Fatal(err)
+		}
+		w.Write(files[n])
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+func TestCheckDamage(t *testing.T) {
+	key, cert := testKey(t)
+	a := testAppliance(t, Universal)
+	a.EULA = ""
+	opt := Options{Key: key, Certificates: []*x509.Certificate{cert}, ModTime: time.Unix(1e9, 0)}
+	good := writeOVA(t, a, opt)
+	const (
+		ovf, mf, crt = "web-1.4.0.ovf", "web-1.4.0.mf", "web-1.4.0.cert"
+		disk1, disk2 = "web-1.4.0-disk1.vmdk", "web-1.4.0-disk2.vmdk"
+	)
+	replace := func(name, old, new string) func([]string, map[string][]byte) []string {
+		return func(names []string, files map[string][]byte) []string {
+			if !bytes.Contains(files[name], []byte(old)) {
+				t.Fatalf("no %q in %s", old, name)
+			}
+			files[name] = bytes.Replace(files[name], []byte(old), []byte(new), 1)
+			return names
+		}
+	}
+	without := func(name string) func([]string, map[string][]byte) []string {
+		return func(names []string, _ map[string][]byte) []string {
+			return slices.DeleteFunc(names, func(n string) bool { return n == name })
+		}
+	}
+	all := []Importer{VirtualBox7, ESXi, VirtV2V, ProxmoxVE, Vcsim}
+	for name, c := range map[string]struct {
+		change  func(names []string, files map[string][]byte) []string
+		refused []Importer // besides vcsim, which has no SATA
+		want    string     // in a finding
+	}{
+		"nothing":               {func(n []string, _ map[string][]byte) []string { return n }, nil, ""},
+		"descriptor":            {replace(ovf, "2 virtual", "3 virtual"), []Importer{VirtualBox7, ESXi, VirtV2V}, ovf + `: refused by virt-v2v: SHA256 is not that of the manifest`},
+		"disk":                  {func(n []string, f map[string][]byte) []string { f[disk1][70<<10] ^= 4; return n }, all, "no sound VMDK: grain"},
+		"disk's padding":        {func(n []string, f map[string][]byte) []string { f[disk1][40<<10] ^= 4; return n }, []Importer{VirtualBox7, ESXi, VirtV2V}, "the file was changed"},
+		"disk cut":              {func(n []string, f map[string][]byte) []string { f[disk2] = f[disk2][:80000]; return n }, all, "it has 80000 bytes"},
+		"disk missing":          {without(disk2), all, disk2 + ": refused by everyone: it is not in the package"},
+		"manifest":              {replace(mf, "SHA256("+disk1+")= ", "SHA256("+disk1+")= 00"), []Importer{VirtualBox7, ESXi, VirtV2V}, "does not fit the manifest"},
+		"no manifest":           {without(mf), []Importer{VirtualBox7, ESXi}, "without a manifest"},
+		"manifest is no text":   {replace(mf, "SHA256(", "SHA256["), all, "is not ALGORITHM(name)= digits"},
+		"space":                 {replace(mf, "SHA256(", "SHA256 ("), []Importer{VirtualBox7, ESXi}, "a space before the parenthesis"},
+		"missing in manifest":   {replace(mf, "("+disk1+")", "(other.vmdk)"), []Importer{VirtualBox7, ESXi}, `"other.vmdk" is not in the package`},
+		"certificate":           {replace(crt, "SHA256("+mf+")= ", "SHA256("+mf+")= 00"), []Importer{VirtualBox7, ESXi}, "does not fit the manifest"},
+		"certificate's name":    {replace(crt, mf, "other.mf"), []Importer{VirtualBox7}, `signs "other.mf"`},
+		"no PEM":                {replace(crt, "-----BEGIN", "-----NOT"), []Importer{VirtualBox7, ESXi}, "no PEM"},
+		"unsigned":              {without(crt), nil, ""},
+		"order":                 {func(n []string, _ map[string][]byte) []string { slices.Reverse(n); return n }, []Importer{VirtualBox7}, "the descriptor is not the first"},
+		"extra":                 {func(n []string, f map[string][]byte) []string { f["README"] = nil; return append(n, "README") }, nil, "strict importers"},
+		"twice":                 {func(n []string, _ map[string][]byte) []string { return append(n, disk1) }, all, "twice in the archive"},
+		"path":                  {func(n []string, f map[string][]byte) []string { return append(n, "../x") }, all, `"../x": not the plain name`},
+		"href leaves":           {replace(ovf, `href="`+disk1, `href="../`+disk1), all, "it leaves the package"},
+		"href elsewhere":        {replace(ovf, `href="`, `href="http://192.0.2.1/`), []Importer{VirtualBox7, ESXi, VirtV2V, ProxmoxVE}, "it is somewhere else"},
+		"size":                  {replace(ovf, `ovf:size="`, `ovf:size="1`), []Importer{VirtualBox7, ESXi, VirtV2V}, "the descriptor says 1"},
+		"capacity":              {replace(ovf, `ovf:capacity="`, `ovf:capacity="9`), []Importer{VirtualBox7, ESXi, VirtV2V}, "its capacity is"},
+		"document type":         {replace(ovf, "<Envelope", `<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">]><Envelope`), all, "a document type declaration is refused"},
+		"OVF 2":                 {replace(ovf, `xmlns="`+nsOVF1, `xmlns="`+nsOVF2), all, ""},
+		"no such disk":          {replace(ovf, "ovf:/disk/vmdisk1", "ovf:/disk/none"), all, `no disk is "ovf:/disk/none"`},
+		"two slashes":           {replace(ovf, "ovf:/disk/vmdisk1", "ovf://disk/vmdisk1"), []Importer{VirtualBox7, ESXi, VirtV2V, ProxmoxVE}, "only ovf:/disk/ID"},
+		"memory units":          {replace(ovf, "byte * 2^20", "byte * 2^10"), []Importer{VirtualBox7, ESXi, VirtV2V}, `memory in "byte * 2^10"`},
+		"family":                {replace(ovf, "vmx-13", "virtualbox-2.2"), []Importer{VirtualBox7, ESXi, VirtV2V}, `unsupported hardware family "virtualbox-2.2"`},
+		"required config":       {replace(ovf, `vmw:Config ovf:required="false"`, `vmw:Config ovf:required="true"`), []Importer{VirtualBox7, ESXi, VirtV2V}, `vmw:Config "firmware" is required`},
+		"no prefix":             {replace(ovf, ` xmlns:vmw="`+nsVMW+`"`, ""), []Importer{VirtualBox7, ESXi, VirtV2V, ProxmoxVE}, "xmlns:vmw is not declared"},
+		"no parent":             {replace(ovf, "<rasd:Parent>3<", "<rasd:Parent>33<"), []Importer{VirtualBox7, ESXi, VirtV2V, ProxmoxVE}, `its parent "33" is no controller`},
+		"unknown controller":    {replace(ovf, "vmware.sata.ahci", "megaraid"), []Importer{VirtualBox7, ESXi, VirtV2V}, `storage controller "megaraid"`},
+		"firmware":              {replace(ovf, `vmw:value="efi"`, `vmw:value="uboot"`), []Importer{VirtualBox7, ESXi, VirtV2V}, `firmware "uboot"`},
+		"no machine of its own": {replace(ovf, "vbox:Machine ", `vbox:Other `), all, "closed by"},
+	} {
+		names, files := unpack(t, good)
+		names = c.change(names, files)
+		r := checkBytes(t, pack(t, names, files))
+		var text strings.Builder
+		for _, f := range r.Findings {
+			text.WriteString(f.String() + "\n")
+		}
+		if !strings.Contains(text.String(), c.want) {
+			t.Errorf("%s: want %q in\n%s", name, c.want, text.String())
+		}
+		for _, who := range all {
+			if got, want := r.Refused(who), slices.Contains(c.refused, who); got != want && who != Vcsim {
+				t.Errorf("%s: refused by %s: %t, want %t\n%s", name, who, got, want, text.String())
+			}
+		}
+	}
+}
+
+func TestCheckFolder(t *testing.T) {
+	a := testAppliance(t, Universal)
+	p, err := a.Package(t.Context(), Options{Manifest: SHA1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	outside := filepath.Join(t.TempDir(), "secret")
+	save(t, outside, []byte("secret"))
+	for _, m := range p.Members {
+		b, err := io.ReadAll(io.NewSectionReader(m.Content, 0, m.Size))
+		if err != nil {
+			t.Fatal(err)
+		}
+		save(t, filepath.Join(dir, m.Name), b)
+	}
+	file := filepath.Join(dir, a.Name+".ovf")
+	r, err := Check(t.Context(), file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Archive || len(r.Disks) != 2 || !slices.Equal(r.Manifest, []string{"SHA1"}) {
+		t.Errorf("%+v", r)
+	}
+	if got := refusals(r.Findings, ESXi); len(got) != 1 || !strings.Contains(got[0], "vSphere 6.5") {
+		t.Errorf("SHA-1: %v", got)
+	}
+	if runtime.GOOS == "windows" {
+		return // where making a link takes a privilege
+	}
+	// A link that leads out of the folder is not followed.
+	disk := filepath.Join(dir, a.Name+"-disk1.vmdk")
+	if err := os.Remove(disk); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(outside, disk); err != nil {
+		t.Fatal(err)
+	}
+	if r, err = Check(t.Context(), file); err != nil {
+		t.Fatal(err)
+	}
+	if !r.Refused(Everyone) {
+		t.Errorf("a link out of the folder: %v", r.Findings)
+	}
+}
+
+func TestCheckErrors(t *testing.T) {
+	a := testAppliance(t, Universal)
+	good := writeOVA(t, a, Options{})
+	for name, c := range map[string]struct {
+		data []byte
+		want string
+	}{
+		"empty":         {nil, "no OVF descriptor in the archive"},
+		"cut early":     {good[:6000], "no OVF descriptor in the archive"},
+		"noise":         {bytes.Repeat([]byte("noise"), 300), "neither an OVF descriptor nor a tar archive"},
+		"gzip":          {[]byte{0x1f, 0x8b, 8, 0}, "compressed"},
+		"no descriptor": {pack(t, []string{"x"}, nil), "no OVF descriptor in the archive"},
+	} {
+		file := filepath.Join(t.TempDir(), "x")
+		save(t, file, c.data)
+		if _, err := Check(t.Context(), file); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+	if _, err := Check(t.Context(), t.TempDir()); err == nil {
+		t.Error("a folder passes")
+	}
+	if _, err := Check(t.Context(), filepath.Join(t.TempDir(), "none")); err == nil {
+		t.Error("nothing passes")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	file := filepath.Join(t.TempDir(), "x")
+	save(t, file, good)
+	if _, err := Check(ctx, file); err == nil {
+		t.Error("a cancelled check ends well")
+	}
+	// Cut anywhere, it is told.
+	for _, n := range []int{len(good) - 1024, len(good) - 2000, len(good) / 2} {
+		if r := checkBytes(t, good[:n]); len(r.Findings) < 2 {
+			t.Errorf("cut at %d: %v", n, r.Findings)
+		}
+	}
+	if r := checkBytes(t, append(bytes.Clone(good), "tail"...)); !slices.ContainsFunc(r.Findings, func(f Finding) bool { return strings.Contains(f.Message, "bytes follow") }) {
+		t.Errorf("a tail: %v", r.Findings)
+	}
+}
+
+func TestOVADeterministic(t *testing.T) {
+	first := writeOVA(t, testAppliance(t, Universal), Options{})
+	again := writeOVA(t, testAppliance(t, Universal), Options{})
+	if !bytes.Equal(first, again) {
+		t.Error("two runs, two archives")
+	}
+}
+
+func TestWriteOVAErrors(t *testing.T) {
+	key, cert := testKey(t)
+	other, _ := testKey(t)
+	a := testAppliance(t, Universal)
+	for name, c := range map[string]struct {
+		opt  Options
+		want string
+	}{
+		"no certificate": {Options{Key: key}, "signing key without a certificate"},
+		"other key":      {Options{Key: other, Certificates: []*x509.Certificate{cert}}, "is not that of the signing key"},
+		"nothing signed": {Options{Key: key, Manifest: None, Certificates: []*x509.Certificate{cert}}, "what is signed is the manifest"},
+		"algorithm":      {Options{Manifest: "md5"}, `manifest "md5" is not known`},
+	} {
+		if _, err := a.Package(t.Context(), c.opt); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+	a.Disks[1].SHA256[3] ^= 1
+	p, err := a.Package(t.Context(), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.WriteOVA(t.Context(), io.Discard); err == nil || !strings.Contains(err.Error(), "not what the manifest tells") {
+		t.Errorf("another disk: %v", err)
+	}
+	if err := p.WriteOVA(t.Context(), &brokenWriter{100}); err == nil {
+		t.Error("a broken writer passes")
+	}
+}

@@ -1,0 +1,234 @@
+package ovf
+
+import (
+	"archive/tar"
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"unicode/utf8"
+)
+
+// maxMembers bounds what is kept of an archive.
+const maxMembers = 10_000
+
+// contents are the files of a package, in an archive or in a folder.
+type contents struct {
+	archive    bool
+	descriptor string
+	names      []string // of an archive, in its order
+	findings   []Finding
+
+	members map[string]Member
+	file    *os.File // the archive
+	root    *os.Root // the folder
+	current *os.File // the file of the folder that was opened last: one at a time is in use
+}
+
+func openContents(name string) (*contents, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	p := &contents{members: map[string]Member{}, file: f}
+	if err := p.load(name, f); err != nil {
+		p.close()
+		return nil, err
+	}
+	return p, nil
+}
+
+func (p *contents) load(name string, f *os.File) error {
+	st, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if !st.Mode().IsRegular() {
+		return fmt.Errorf("not a file")
+	}
+	head := make([]byte, 512)
+	n, err := f.ReadAt(head, 0)
+	if err != nil && err != io.EOF {
+		return err
+	}
+	head = head[:n]
+	switch text := bytes.TrimLeft(bytes.TrimPrefix(head, []byte("\ufeff")), " \t\r\n"); {
+	case bytes.HasPrefix(head, []byte{0x1f, 0x8b}):
+		return fmt.Errorf("compressed: importers read OVAs as they are")
+	case bytes.HasPrefix(text, []byte("<")), bytes.HasPrefix(head, []byte{0xff, 0xfe}), bytes.HasPrefix(head, []byte{0xfe, 0xff}):
+		p.descriptor = filepath.Base(name)
+		p.root, err = os.OpenRoot(filepath.Dir(name))
+		return err
+	}
+	p.archive = true
+	return p.index(f, st.Size())
+}
+
+func (p *contents) close() {
+	p.file.Close()
+	if p.current != nil {
+		p.current.Close()
+	}
+	if p.root != nil {
+		p.root.Close()
+	}
+}
+
+func (p *contents) find(refused bool, who Importer, format string, args ...any) {
+	p.findings = append(p.findings, Finding{Importer: who, Refused: refused, Message: fmt.Sprintf(format, args...)})
+}
+
+// index reads the headers of an archive.
+func (p *contents) index(f io.ReaderAt, size int64) error {
+	r := io.NewSectionReader(f, 0, size)
+	t := tar.NewReader(r)
+	extended := false
+	for {
+		h, err := t.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil && len(p.names) == 0 && len(p.findings) == 0 {
+			return fmt.Errorf("neither an OVF descriptor nor a tar archive: %w", err)
+		}
+		if err != nil {
+			p.find(true, Everyone, "the archive is damaged behind %d files: %s", len(p.names), err)
+			break
+		}
+		at, err := r.Seek(0, io.SeekCurrent)
+		if err != nil {
+			return err
+		}
+		if len(p.names) == maxMembers {
+			return fmt.Errorf("more than %d files in the archive", maxMembers)
+		}
+		switch _, twice := p.members[h.Name]; {
+		case h.Typeflag != tar.TypeReg:
+			p.find(false, Everyone, "%q is not a file: an OVA has files only", h.Name)
+			continue
+		case !localName(h.Name):
+			p.find(true, Everyone, "%q: not the plain name of a file", h.Name)
+			continue
+		case twice:
+			p.find(true, Everyone, "%q: twice in the archive", h.Name)
+			continue
+		case sparse(h):
+			p.find(true, Everyone, "%q: a sparse file of tar", h.Name)
+			continue
+		case h.Size > size-at:
+			p.find(true, Everyone, "%q: the archive ends within it", h.Name)
+			continue
+		}
+		extended = extended || h.Format == tar.FormatPAX
+		p.names = append(p.names, h.Name)
+		p.members[h.Name] = Member{Name: h.Name, Size: h.Size, Content: io.NewSectionReader(f, at, h.Size)}
+		if p.descriptor == "" && strings.EqualFold(path.Ext(h.Name), ".ovf") {
+			p.descriptor = h.Name
+		}
+	}
+	if p.descriptor == "" {
+		return fmt.Errorf("no OVF descriptor in the archive")
+	}
+	if extended {
+		p.find(false, ESXi, "the archive has PAX headers: an OVA is plain ustar")
+	}
+	p.end(r, f, size)
+	return nil
+}
+
+// end looks for the two zero blocks and what follows them.
+func (p *contents) end(r io.Seeker, f io.ReaderAt, size int64) {
+	at, err := r.Seek(0, io.SeekCurrent)
+	if err != nil || at < 2*sectorSize {
+		return
+	}
+	mark := make([]byte, 2*sectorSize)
+	if _, err := f.ReadAt(mark, at-int64(len(mark))); err != nil || !bytes.Equal(mark, zeros[:len(mark)]) {
+		p.find(false, Everyone, "the archive has no end marker: it may be cut short")
+		return
+	}
+	if !onlyZeros(io.NewSectionReader(f, at, size-at)) {
+		p.find(false, Everyone, "bytes follow the end of the archive")
+	}
+}
+
+func onlyZeros(r io.Reader) bool {
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := r.Read(buf)
+		if !bytes.Equal(buf[:n], zeros[:n]) {
+			return false
+		}
+		if err != nil {
+			return true
+		}
+	}
+}
+
+// sparse tells whether a member is not simply there: in GNU tar's formats, old and new.
+func sparse(h *tar.Header) bool {
+	for k := range h.PAXRecords {
+		if strings.HasPrefix(k, "GNU.sparse.") {
+			return true
+		}
+	}
+	return h.Typeflag == tar.TypeGNUSparse
+}
+
+// localName tells whether a name is one of a file within the package, on every system. Folders are
+// allowed to descriptors that lie in one, but no way out.
+func localName(name string) bool {
+	return name != "" && utf8.ValidString(name) && !strings.ContainsAny(name, "\x00\\:") && filepath.IsLocal(name) && path.Clean(name) == name
+}
+
+// has tells whether a file is there.
+func (p *contents) has(name string) bool {
+	if p.archive {
+		_, ok := p.members[name]
+		return ok
+	}
+	if !localName(name) {
+		return false
+	}
+	st, err := p.root.Stat(name)
+	return err == nil && st.Mode().IsRegular()
+}
+
+// open returns a file of the package, to be read before the next one is opened.
+func (p *contents) open(name string) (Member, error) {
+	if p.archive {
+		return p.members[name], nil
+	}
+	f, err := p.root.Open(name)
+	if err != nil {
+		return Member{}, err
+	}
+	if p.current != nil {
+		p.current.Close()
+	}
+	p.current = f
+	st, err := f.Stat()
+	if err != nil {
+		return Member{}, err
+	}
+	if !st.Mode().IsRegular() {
+		return Member{}, fmt.Errorf("%q: not a file", name)
+	}
+	return Member{Name: name, Size: st.Size(), Content: f}, nil
+}
+
+// read returns a small file of the package.
+func (p *contents) read(name string, most int64) ([]byte, error) {
+	m, err := p.open(name)
+	if err != nil {
+		return nil, err
+	}
+	if m.Size > most {
+		return nil, fmt.Errorf("%q: %d bytes: more than %d", name, m.Size, most)
+	}
+	b := make([]byte, m.Size)
+	return b, readFull(m.Content, b, 0, fmt.Sprintf("%q", name))
+}
