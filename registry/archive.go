@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path"
 	"strings"
 )
@@ -16,9 +15,12 @@ const maxArchiveFiles = 1 << 17 // of an archive, ten times what an index may na
 
 // An archive is an OCI image layout in a tar file, read where it is.
 type archive struct {
-	f     *os.File
+	name  string
+	r     io.ReaderAt
 	files map[string]extent
 	index *indexJSON
+
+	io.Closer
 }
 
 type extent struct{ offset, size int64 }
@@ -30,23 +32,46 @@ func openArchive(name string) (*archive, error) {
 	if err != nil {
 		return nil, fmt.Errorf("OCI archive: %w", err)
 	}
-	a := &archive{f: f, files: map[string]extent{}}
-	if err := a.read(); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("OCI archive %q: %w", name, err)
+	fi, err := f.Stat()
+	if err == nil {
+		var a *archive
+		if a, err = readArchive(f, fi.Size()); err == nil {
+			a.name, a.Closer = name, f
+			return a, nil
+		}
+	}
+	f.Close()
+	return nil, fmt.Errorf("OCI archive %q: %w", name, err)
+}
+
+func readArchive(r io.ReaderAt, size int64) (*archive, error) {
+	a := &archive{r: r, files: map[string]extent{}}
+	if err := a.readTable(size); err != nil {
+		return nil, err
+	}
+	if _, ok := a.files[layoutFile]; !ok {
+		return nil, fmt.Errorf("no %s in it: not an OCI image layout", layoutFile)
+	}
+	e, ok := a.files[indexFile]
+	if !ok || e.size > maxIndexFile {
+		return nil, fmt.Errorf("%s: missing or larger than %d bytes", indexFile, maxIndexFile)
+	}
+	data, err := io.ReadAll(a.section(e))
+	if err != nil {
+		return nil, err
+	}
+	if a.index, err = parseIndexJSON(data); err != nil {
+		return nil, fmt.Errorf("%s: %w", indexFile, err)
 	}
 	return a, nil
 }
 
-func (a *archive) read() error {
-	fi, err := a.f.Stat()
-	if err != nil {
-		return err
-	}
-	for t := tar.NewReader(a.f); ; {
+func (a *archive) readTable(size int64) error {
+	whole := io.NewSectionReader(a.r, 0, size)
+	for t := tar.NewReader(whole); ; {
 		h, err := t.Next()
 		if err == io.EOF {
-			break
+			return nil
 		} else if err != nil {
 			return err
 		}
@@ -59,7 +84,7 @@ func (a *archive) read() error {
 			}
 		}
 		// The reader has no buffer: behind a header the data begins.
-		offset, err := a.f.Seek(0, io.SeekCurrent)
+		offset, err := whole.Seek(0, io.SeekCurrent)
 		if err != nil {
 			return err
 		}
@@ -67,7 +92,7 @@ func (a *archive) read() error {
 		if _, twice := a.files[name]; twice {
 			return fmt.Errorf("file %q twice", name)
 		}
-		if h.Size > fi.Size()-offset {
+		if h.Size > size-offset {
 			return fmt.Errorf("file %q: %w", name, io.ErrUnexpectedEOF)
 		}
 		if len(a.files) >= maxArchiveFiles {
@@ -75,25 +100,10 @@ func (a *archive) read() error {
 		}
 		a.files[name] = extent{offset, h.Size}
 	}
-	if _, ok := a.files[layoutFile]; !ok {
-		return fmt.Errorf("no %s in it: not an OCI image layout", layoutFile)
-	}
-	e, ok := a.files[indexFile]
-	if !ok || e.size > maxIndexFile {
-		return fmt.Errorf("%s: missing or larger than %d bytes", indexFile, maxIndexFile)
-	}
-	data, err := io.ReadAll(a.section(e))
-	if err != nil {
-		return err
-	}
-	if a.index, err = parseIndexJSON(data); err != nil {
-		return fmt.Errorf("%s: %w", indexFile, err)
-	}
-	return nil
 }
 
 func (a *archive) section(e extent) *io.SectionReader {
-	return io.NewSectionReader(a.f, e.offset, e.size)
+	return io.NewSectionReader(a.r, e.offset, e.size)
 }
 
 func (a *archive) open(digest string) (*io.SectionReader, error) {
@@ -103,7 +113,7 @@ func (a *archive) open(digest string) (*io.SectionReader, error) {
 	}
 	e, ok := a.files["blobs/sha256/"+h]
 	if !ok {
-		return nil, fmt.Errorf("OCI archive %q: blob %s: %w", a.f.Name(), digest, fs.ErrNotExist)
+		return nil, fmt.Errorf("OCI archive %q: blob %s: %w", a.name, digest, fs.ErrNotExist)
 	}
 	return a.section(e), nil
 }
@@ -112,7 +122,7 @@ func (a *archive) open(digest string) (*io.SectionReader, error) {
 func (a *archive) Resolve(ctx context.Context, tagOrDigest string) (Descriptor, error) {
 	d, err := a.resolve(tagOrDigest)
 	if err != nil {
-		return Descriptor{}, fmt.Errorf("OCI archive %q: %w", a.f.Name(), err)
+		return Descriptor{}, fmt.Errorf("OCI archive %q: %w", a.name, err)
 	}
 	return d, ctx.Err()
 }
@@ -158,13 +168,10 @@ func (a *archive) Referrers(ctx context.Context, digest string) ([]Descriptor, e
 	}
 	list, err := a.index.referrers(ctx, a, digest)
 	if err != nil {
-		return nil, fmt.Errorf("OCI archive %q: referrers of %s: %w", a.f.Name(), digest, err)
+		return nil, fmt.Errorf("OCI archive %q: referrers of %s: %w", a.name, digest, err)
 	}
 	return list, nil
 }
 
 // Tags implements [Store].
 func (a *archive) Tags(context.Context) ([]string, error) { return a.index.tags(), nil }
-
-// Close implements [Store].
-func (a *archive) Close() error { return a.f.Close() }

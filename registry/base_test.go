@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -78,6 +79,10 @@ func TestFetchBase(t *testing.T) {
 	if _, err := Copy(t.Context(), layoutRef(l, "multi"), reg.ref("base:multi"), Options{}); err != nil {
 		t.Fatal(err)
 	}
+	file := Ref{Place: InArchive, Path: filepath.Join(t.TempDir(), "base.tar"), Tag: "multi"}
+	if _, err := Copy(t.Context(), reg.ref("base:multi"), file, Options{}); err != nil {
+		t.Fatal(err)
+	}
 	for _, test := range []struct {
 		ref      Ref
 		platform string
@@ -90,6 +95,7 @@ func TestFetchBase(t *testing.T) {
 		{layoutRef(l, "multi"), "linux/arm/v7", "a b c", "linux/arm/v7"},
 		{layoutRef(l, "single"), "linux/amd64", "x", "linux/amd64"},
 		{reg.ref("base:multi"), "illumos/amd64", "etc/release", "illumos/amd64"},
+		{file, "linux/arm", "a b c", "linux/arm/v7"},
 		{Ref{Place: InLayout, Path: l.Dir(), Digest: root.Digest}, "linux/amd64", "x y", "linux/amd64"},
 	} {
 		b, err := FetchBase(t.Context(), test.ref, test.platform, Options{})
