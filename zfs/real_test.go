@@ -1,0 +1,609 @@
+package zfs
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// Tests named TestReal run the ZFS implementations of .ci/zfs.sh, when ISC_REAL is 1.
+
+// harness runs .ci/zfs.sh and returns its standard output and whether it succeeded. A tool that is
+// missing ends the test.
+func harness(t *testing.T, args ...string) (string, bool) {
+	t.Helper()
+	cmd := exec.Command("../.ci/zfs.sh", args...)
+	var out, problems bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &problems
+	err := cmd.Run()
+	if _, ok := err.(*exec.ExitError); err != nil && (!ok || cmd.ProcessState.ExitCode() == 125) {
+		t.Fatalf("%v: %v\n%s%s", cmd, err, out.String(), problems.String())
+	}
+	if err != nil {
+		t.Logf("%v: %v\n%s%s", args, err, tail(out.String()), tail(problems.String()))
+	}
+	return out.String(), err == nil
+}
+
+// tail returns the last lines of a log.
+func tail(s string) string {
+	if len(s) > 4000 {
+		return "…" + s[len(s)-4000:]
+	}
+	return s
+}
+
+// scratch returns a folder for a test that ISC_REAL asks for.
+func scratch(t *testing.T) string {
+	t.Helper()
+	if os.Getenv("ISC_REAL") != "1" {
+		t.Skip("ISC_REAL is not 1")
+	}
+	return t.TempDir()
+}
+
+// file writes a file of a test and returns its path.
+func file(t *testing.T, dir, name string, data []byte) string {
+	t.Helper()
+	path := filepath.Join(dir, name)
+	if err := os.WriteFile(path, data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// lister builds the program that lists a mounted tree.
+func lister(t *testing.T, dir string) string {
+	t.Helper()
+	path := filepath.Join(dir, "list")
+	cmd := exec.Command("go", "build", "-o", path, "./testdata/list")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %v\n%s", cmd, err, out)
+	}
+	return path
+}
+
+// window is that of testdata/list.
+const window = 1 << 20
+
+// listing returns the lines that testdata/list prints of a tree, by name, without what differs from
+// mount to mount: for inode numbers stands the first name of the object.
+func (t tree) listing(tb testing.TB, nanoseconds bool, device func(Device) Device) map[string]string {
+	tb.Helper()
+	links := map[string]int{}
+	for path, o := range t {
+		first := path
+		if o.Link != "" {
+			first = o.Link
+		}
+		links[first]++
+		if dir := filepath.Dir(path); o.Mode.IsDir() && o.Link == "" {
+			links[path]++ // its own "."
+			if path != "." {
+				links[dir]++
+			}
+		}
+	}
+	lines := map[string]string{}
+	for path, o := range t {
+		first := path
+		if o.Link != "" {
+			first, o = o.Link, t[o.Link]
+		}
+		mode, err := statMode(o.Mode)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		nsec := o.ModTime.Nanosecond()
+		if !nanoseconds {
+			nsec = 0
+		}
+		sum := ""
+		if o.Mode.IsRegular() {
+			sum = digestOf(tb, o)
+		}
+		var x []string
+		for _, name := range slices.Sorted(maps.Keys(o.Xattrs)) {
+			x = append(x, fmt.Sprintf("%s:%x", name, o.Xattrs[name]))
+		}
+		var d Device
+		if o.Mode&fs.ModeDevice != 0 {
+			d = device(o.Rdev)
+		}
+		lines[path] = fmt.Sprintf("mode=%o uid=%d gid=%d size=%d sec=%d nsec=%d links=%d ino=%s dev=%d,%d target=%q sum=%s xattrs=%s",
+			mode, o.UID, o.GID, o.Size, o.ModTime.Unix(), nsec, links[first], first, d.Major, d.Minor, o.Target, sum, strings.Join(x, ","))
+	}
+	return lines
+}
+
+func digestOf(tb testing.TB, o *Object) string {
+	tb.Helper()
+	h := sha256.New()
+	if o.Size > 0 {
+		c, err := o.Open()
+		if err != nil {
+			tb.Fatal(err)
+		}
+		defer c.Close()
+		if o.Size <= 64<<20 {
+			_, err = io.Copy(h, io.NewSectionReader(c, 0, o.Size))
+		} else {
+			for _, off := range []int64{0, 4<<30 - window/2, o.Size - window} {
+				if err == nil {
+					_, err = io.Copy(h, io.NewSectionReader(c, off, window))
+				}
+			}
+		}
+		if err != nil {
+			tb.Fatal(err)
+		}
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// parseListing reads what testdata/list printed.
+func parseListing(t *testing.T, r io.Reader) map[string]string {
+	t.Helper()
+	type entry struct{ path, rest string }
+	var entries []entry
+	s := bufio.NewScanner(r)
+	s.Buffer(nil, 16<<20)
+	for s.Scan() {
+		quoted, err := strconv.QuotedPrefix(s.Text())
+		if err != nil {
+			t.Fatalf("line %q: %v", s.Text(), err)
+		}
+		path, err := strconv.Unquote(quoted)
+		if err != nil {
+			t.Fatal(err)
+		}
+		entries = append(entries, entry{path, strings.TrimPrefix(s.Text()[len(quoted):], " ")})
+	}
+	if err := s.Err(); err != nil {
+		t.Fatal(err)
+	}
+	slices.SortFunc(entries, func(a, b entry) int { return comparePaths(a.path, b.path) })
+	first := map[string]string{}
+	lines := map[string]string{}
+	for _, e := range entries {
+		_, after, _ := strings.Cut(e.rest, " ino=")
+		ino, _, _ := strings.Cut(after, " ")
+		if _, ok := first[ino]; !ok {
+			first[ino] = e.path
+		}
+		lines[e.path] = strings.Replace(e.rest, " ino="+ino+" ", " ino="+first[ino]+" ", 1)
+	}
+	return lines
+}
+
+func sameListing(t *testing.T, what string, want, got map[string]string) {
+	t.Helper()
+	bad := 0
+	say := func(format string, args ...any) {
+		if bad++; bad < 20 {
+			t.Errorf(format, args...)
+		}
+	}
+	cut := func(s string) string { return s[:min(len(s), 400)] }
+	for path, w := range want {
+		if g, ok := got[path]; !ok {
+			say("%s: %q is missing", what, path)
+		} else if g != w {
+			say("%s: %q is\n\t%s, want\n\t%s", what, path, cut(g), cut(w))
+		}
+	}
+	for path := range got {
+		if _, ok := want[path]; !ok {
+			say("%s: %q is not ours", what, path)
+		}
+	}
+	if len(got) == 0 {
+		t.Errorf("%s: nothing was listed", what)
+	}
+}
+
+// writeFile writes a stream to a file.
+func (s *Stream) writeFile(t *testing.T, path string) {
+	t.Helper()
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Write(context.Background(), f); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// openFile opens a stream in a file.
+func openFile(t *testing.T, path, name string) *Snapshot {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	st, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(f, st.Size(), name)
+	if err != nil {
+		t.Fatalf("%s: %v", filepath.Base(path), err)
+	}
+	return s
+}
+
+func TestRealZstream(t *testing.T) {
+	dir := scratch(t)
+	for name, o := range map[string]Options{
+		"zpl5":       {},
+		"lz4":        {LZ4: true},
+		"zpl4":       {Profile: ZPL4},
+		"smartos":    {Platform: Illumos, Layout: ZonePath},
+		"empty zpl5": {},
+	} {
+		f := newTree()
+		if name != "empty zpl5" {
+			f = allKinds().withXattrs()
+		}
+		stream := f.write(t, o)
+		path := file(t, dir, name, stream)
+		if out, ok := harness(t, "check", path); !ok {
+			t.Errorf("%s: zstream refuses it: %s", name, out)
+		}
+		for _, at := range []int{1000, len(stream) / 2, len(stream) - 100} {
+			broken := bytes.Clone(stream)
+			broken[at] ^= 1
+			if _, ok := harness(t, "check", file(t, dir, "broken", broken)); ok {
+				t.Errorf("%s: byte %d flipped: zstream accepts it", name, at)
+			}
+		}
+	}
+}
+
+// useIt is a shell function that changes a mounted file system in every way, destroys its
+// snapshots and looks for damage. The worst mistakes of a stream show only then.
+const useIt = `
+use() { # DATASET DIR POOL
+	cd $2
+	echo new > new; mkdir made made/deeper; echo x > made/deeper/x; ln new linked; ln -s new sym
+	for i in $(seq 200); do echo $i > fat/new$i; echo $i > micro/new$i; done
+	for i in $(seq 100 300); do rm fat/f$i; done
+	rm micro/file7; mv sizes/512 sizes/moved; mv micro renamed; chmod 4755 sizes/1; chown 7:8 sizes/0
+	echo more >> sizes/131072; echo more >> sizes/131071; : > sizes/262144; echo first > sparse/hole
+	rm links/800 hard/first; rm -r long deep; echo x > "$(printf 'y%.0s' $(seq 49))"; rm dev/null; touch times/0
+	cd /
+	zfs snapshot $1@used; zfs destroy -r $1@used; zfs destroy $1@golden
+	sync; zpool scrub $3
+	while zpool status $3 | grep -q 'in progress'; do sleep 1; done
+	zpool status -v $3 | tee /tmp/status.$3 | grep -q 'errors: No known data errors' || { cat /tmp/status.$3; return 1; }
+}
+`
+
+func TestRealZFSFuse(t *testing.T) {
+	dir := scratch(t)
+	in := allKinds().withXattrs()
+	in.stream(t, Options{Profile: ZPL4}).writeFile(t, filepath.Join(dir, "full"))
+	script := file(t, dir, "script", []byte(`
+set -e
+cd "$1"
+`+useIt+`
+truncate -s 300M disk
+zpool create -o ashift=9 -m "$1/mnt" isc "$1/disk"
+trap 'cd /; zpool destroy -f isc 2>/dev/null || true' EXIT
+zfs receive isc/full < full
+test "$(zfs get -Hpo value guid isc/full@golden)" = "$2"
+./list mnt/full > listing
+zfs send isc/full@golden > again
+use isc/full "$1/mnt/full" isc
+`))
+	lister(t, dir)
+	guid := in.stream(t, Options{Profile: ZPL4}).GUID()
+	if _, ok := harness(t, "fuse", script, dir, strconv.FormatUint(guid, 10)); !ok {
+		t.Error("the script failed")
+	}
+	out, err := os.Open(filepath.Join(dir, "listing"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	// Its stat cuts nanoseconds off, and it takes a device number to be glibc's.
+	glibc := func(d Device) Device {
+		v := uint64(d.Major)<<20 | uint64(d.Minor)
+		return Device{uint32(v >> 8 & 0xfff), uint32(v&0xff | v>>12&^0xff)}
+	}
+	sameListing(t, "zfs-fuse", in.normal().listing(t, false, glibc), parseListing(t, out))
+	again := openFile(t, filepath.Join(dir, "again"), "")
+	if again.Version() != 4 {
+		t.Errorf("ZPL version %d of what it sends", again.Version())
+	}
+	same(t, in.normal(), collect(t, again, Linux))
+}
+
+// TestRealZFSFuseSends reads streams that zfs-fuse makes of files that it wrote.
+func TestRealZFSFuseSends(t *testing.T) {
+	dir := scratch(t)
+	script := file(t, dir, "script", []byte(`
+set -e
+cd "$1"
+truncate -s 300M disk
+zpool create -o ashift=9 -m "$1/mnt" isc "$1/disk"
+trap 'cd /; zpool destroy -f isc 2>/dev/null || true' EXIT
+zfs create isc/fs
+cd mnt/fs
+mkdir -p a/b/c fat; echo hello > a/file; ln a/file a/link; ln -s file a/sym; ln -s "$(printf 't%.0s' $(seq 200))" a/long
+for i in $(seq 2500); do : > fat/a-name-that-is-longer-than-usual-$i; done
+head -c 1000000 /dev/urandom > a/b/random; truncate -s 3000000 a/b/sparse; echo end >> a/b/sparse
+mkfifo fifo; chmod 1777 a/b; chown 5:6 a/file
+cd ../..
+./list mnt/fs > listing1; zfs snapshot isc/fs@1
+cd mnt/fs
+rm -r fat/*1; echo changed > a/file; mv a/b/c moved; truncate -s 500000 a/b/random; echo x | dd of=a/b/sparse bs=1 seek=700000 conv=notrunc
+rm a/sym; mkdir a/sym; for i in $(seq 3000); do : > a/sym/$i; done
+cd ../..
+./list mnt/fs > listing2; zfs snapshot isc/fs@2
+zfs send isc/fs@1 > full; zfs send -i @1 isc/fs@2 > increment; zfs send -R isc/fs@2 > package
+`))
+	lister(t, dir)
+	if _, ok := harness(t, "fuse", script, dir); !ok {
+		t.Fatal("the script failed")
+	}
+	compareSent(t, dir, false)
+}
+
+// compareSent compares the streams full, increment and package in dir, of file systems whose
+// mounts were listed, with the listings.
+func compareSent(t *testing.T, dir string, nanoseconds bool) {
+	t.Helper()
+	check := func(what string, s *Snapshot, listing string) {
+		t.Helper()
+		f, err := os.Open(filepath.Join(dir, listing))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		got := collect(t, s, Linux).listing(t, nanoseconds, func(d Device) Device { return d })
+		sameListing(t, what, parseListing(t, f), got)
+	}
+	s := openFile(t, filepath.Join(dir, "full"), "")
+	check("full", s, "listing1")
+	f, err := os.Open(filepath.Join(dir, "increment"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Apply(f, st.Size()); err != nil {
+		t.Fatal(err)
+	}
+	check("increment", s, "listing2")
+	pack := filepath.Join(dir, "package")
+	check("package", openFile(t, pack, ""), "listing2")
+	check("snapshot @1 of the package", openFile(t, pack, "@1"), "listing1")
+}
+
+// The parts of a script that OpenZFS runs in the guest.
+const guestPool = `
+set -e
+truncate -s 1G /tmp/disk
+zpool create -o ashift=12 -O atime=off -O xattr=sa -m /mnt isc /tmp/disk
+`
+
+func TestRealOpenZFS(t *testing.T) {
+	dir := scratch(t)
+	in := allKinds().withXattrs()
+	profiles := map[string]Options{
+		"zpl5":  {},
+		"lz4":   {LZ4: true},
+		"zpl4":  {Profile: ZPL4},
+		"zpl5d": {Platform: Illumos}, // attributes in directories, which Linux reads as well
+	}
+	script := guestPool + useIt + `
+head -c 32 /dev/urandom > /tmp/key
+zfs create -o encryption=on -o keyformat=raw -o keylocation=file:///tmp/key isc/secret
+`
+	args := []string{"vm", "-o", filepath.Join(dir, "out"), filepath.Join(dir, "script"), lister(t, dir)}
+	for _, name := range slices.Sorted(maps.Keys(profiles)) {
+		s := in.stream(t, profiles[name])
+		s.writeFile(t, filepath.Join(dir, name))
+		args = append(args, filepath.Join(dir, name))
+		script += fmt.Sprintf(`
+echo %[1]s: receive
+zfs receive isc/%[1]s < /in/%[1]s
+test "$(zfs get -Hpo value guid isc/%[1]s@golden)" = %[2]d
+/in/list /mnt/%[1]s > /out/%[1]s.listing
+zfs send isc/%[1]s@golden > /out/%[1]s.again
+zfs send isc/%[1]s@golden | zfs receive isc/secret/%[1]s
+zfs send -L -e -c isc/%[1]s@golden > /out/%[1]s.lec
+echo %[1]s: use
+use isc/%[1]s /mnt/%[1]s isc
+`, name, s.GUID())
+	}
+	script += `
+head -c 200000 /in/zpl5 > /tmp/short
+if zfs receive isc/short < /tmp/short; then echo a truncated stream was received; exit 1; fi
+(head -c 5000 /in/zpl5; printf xx; tail -c +5003 /in/zpl5) > /tmp/flipped
+if zfs receive isc/flipped < /tmp/flipped; then echo a damaged stream was received; exit 1; fi
+for s in zpl5 lz4 zpl4 zpl5d; do zfs destroy -r isc/secret/$s; done
+zpool export isc
+zdb -e -p /tmp -bcc isc > /out/zdb 2>&1 || { tail -30 /out/zdb; exit 1; }
+grep -q 'No leaks' /out/zdb
+`
+	file(t, dir, "script", []byte(script))
+	out, ok := harness(t, args...)
+	if !ok {
+		t.Errorf("the script failed:\n%s", tail(out))
+	}
+	for _, name := range slices.Sorted(maps.Keys(profiles)) {
+		f, err := os.Open(filepath.Join(dir, "out", name+".listing"))
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		defer f.Close()
+		device := func(d Device) Device { return d }
+		if profiles[name].Platform == Illumos { // its form, read by Linux
+			device = func(d Device) Device {
+				return Device{uint32(uint64(d.Major) << 32 >> 20), d.Minor & (1<<20 - 1)}
+			}
+		}
+		sameListing(t, name, in.normal().listing(t, true, device), parseListing(t, f))
+		for _, sent := range []string{".again", ".lec"} {
+			s := openFile(t, filepath.Join(dir, "out", name+sent), "")
+			same(t, in.normal(), collect(t, s, profiles[name].Platform))
+		}
+		sameRecords(t, name, filepath.Join(dir, name), filepath.Join(dir, "out", name+".again"))
+	}
+}
+
+// sameRecords compares the OBJECT, WRITE and SPILL records of what was received with those that
+// the host sends: it must not have changed anything.
+func sameRecords(t *testing.T, what, ours, theirs string) {
+	t.Helper()
+	dump := func(path string) []string {
+		f, err := os.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		st, err := f.Stat()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var b bytes.Buffer
+		if err := Dump(&b, f, st.Size()); err != nil {
+			t.Fatal(err)
+		}
+		return slices.DeleteFunc(strings.Split(b.String(), "\n"), func(l string) bool {
+			return !strings.HasPrefix(l, "OBJECT") && !strings.HasPrefix(l, "WRITE") && !strings.HasPrefix(l, "SPILL")
+		})
+	}
+	a, b := dump(ours), dump(theirs)
+	if what == "lz4" { // a plain send is not compressed
+		return
+	}
+	if !slices.Equal(a, b) {
+		for i := range min(len(a), len(b)) {
+			if a[i] != b[i] {
+				t.Errorf("%s: record %d is\n\t%s, want\n\t%s", what, i, b[i], a[i])
+				return
+			}
+		}
+		t.Errorf("%s: %d records, want %d", what, len(b), len(a))
+	}
+}
+
+// TestRealOpenZFSSends reads streams that OpenZFS makes of files that it wrote.
+func TestRealOpenZFSSends(t *testing.T) {
+	dir := scratch(t)
+	script := guestPool + `
+zfs create -o recordsize=1M -o compression=zstd isc/zstd
+zfs create -o compression=lz4 isc/lz4
+zfs create -o compression=gzip-6 isc/gzip
+zfs create -o compression=zle isc/zle
+zfs create -o compression=lzjb -o version=3 isc/lzjb
+zfs create -o compression=off -o xattr=on -o dnodesize=auto isc/off
+text() { seq 1 $1; }
+for fs in zstd lz4 gzip zle lzjb off; do
+	cd /mnt/$fs
+	mkdir -p a/b/c fat; text 20 > a/file; ln a/file a/link; ln -s file a/sym; ln -s "$(printf 't%.0s' $(seq 200))" a/long
+	for i in $(seq 2200); do : > fat/a-name-that-is-longer-than-usual-$i; done
+	text 400000 > a/b/text; head -c 1000000 /dev/urandom > a/b/random; truncate -s 3000000 a/b/sparse; echo end >> a/b/sparse
+	mkfifo fifo; mknod null c 1 3; chmod 1777 a/b; chown 5:6 a/file; echo tiny > tiny
+	head -c 100000 /dev/zero > zeros; (head -c 50000 /dev/zero; text 10000) > half
+	setfattr -n user.a -v value a/file; setfattr -n user.long -v "$(printf 'v%.0s' $(seq 2000))" a
+	sync; sleep 1; /in/list . > /out/$fs.1; zfs snapshot isc/$fs@1
+	rm -r fat/*1; echo changed > a/file; mv a/b/c moved; truncate -s 500000 a/b/random; echo x | dd of=a/b/sparse bs=1 seek=700000 conv=notrunc 2>/dev/null
+	rm a/sym; mkdir a/sym; for i in $(seq 2500); do : > a/sym/$i; done
+	text 100000 >> a/b/text; setfattr -x user.long a; : > tiny; text 50 > zeros
+	sync; sleep 1; /in/list . > /out/$fs.2; zfs snapshot isc/$fs@2
+	cd /
+	for o in "" -c -e -L "-L -e -c" -p; do
+		n=$(echo $fs$o | tr -d ' ')
+		zfs send $o isc/$fs@1 > /out/$n.full
+		zfs send $o -i @1 isc/$fs@2 > /out/$n.increment
+	done
+	zfs send -R -L -e -c isc/$fs@2 > /out/$fs.package
+done
+head -c 32 /dev/urandom > /tmp/key
+zfs create -o encryption=on -o keyformat=raw -o keylocation=file:///tmp/key isc/secret
+echo x > /mnt/secret/x; zfs snapshot isc/secret@1; zfs send -w isc/secret@1 > /out/raw
+zfs create -V 10M isc/volume; zfs snapshot isc/volume@1; zfs send isc/volume@1 > /out/volume
+`
+	file(t, dir, "script", []byte(script))
+	if out, ok := harness(t, "vm", "-o", filepath.Join(dir, "out"), filepath.Join(dir, "script"), lister(t, dir)); !ok {
+		t.Fatalf("the script failed:\n%s", tail(out))
+	}
+	out := func(name string) string { return filepath.Join(dir, "out", name) }
+	for _, fs := range []string{"zstd", "lz4", "gzip", "zle", "lzjb", "off"} {
+		listing := func(n string) map[string]string {
+			f, err := os.Open(out(fs + n))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			return parseListing(t, f)
+		}
+		one, two := listing(".1"), listing(".2")
+		got := func(s *Snapshot) map[string]string {
+			return collect(t, s, Linux).listing(t, true, func(d Device) Device { return d })
+		}
+		for _, o := range []string{"", "-c", "-e", "-L", "-L-e-c", "-p"} {
+			s := openFile(t, out(fs+o+".full"), "")
+			sameListing(t, fs+o, one, got(s))
+			f, err := os.Open(out(fs + o + ".increment"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			st, _ := f.Stat()
+			if err := s.Apply(f, st.Size()); err != nil {
+				t.Errorf("%s%s: %v", fs, o, err)
+			} else {
+				sameListing(t, fs+o+" increment", two, got(s))
+			}
+			f.Close()
+			if o == "" {
+				f, err := os.Open(out(fs + ".full"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				st, _ := f.Stat()
+				if err := Check(f, st.Size()); err != nil {
+					t.Errorf("%s: check: %v", fs, err)
+				}
+				f.Close()
+			}
+		}
+		sameListing(t, fs+" -R", two, got(openFile(t, out(fs+".package"), "")))
+		sameListing(t, fs+" -R @1", one, got(openFile(t, out(fs+".package"), "@1")))
+	}
+	for name, want := range map[string]string{"raw": "raw (encrypted)", "volume": "of a volume"} {
+		data, err := os.ReadFile(out(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(bytes.NewReader(data), int64(len(data)), ""); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error %v", name, err)
+		}
+	}
+}
