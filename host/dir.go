@@ -248,8 +248,24 @@ func (p dirPlatform) finishSwap(ctx context.Context, j *Job) error {
 		if err := d.rename(oldRoot, d, keep); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		return nil
+		return syncDir(dir)
 	}
+	return nil
+}
+
+func (p dirPlatform) Litter(in *Instance) bool {
+	dir, _, _ := p.dirs(in)
+	_, err := os.Lstat(filepath.Join(dir, oldRoot))
+	return err == nil
+}
+
+func (p dirPlatform) Clean(ctx context.Context, in *Instance) error {
+	dir, _, _ := p.dirs(in)
+	d, err := openFolder(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
 	return removeTree(ctx, d, oldRoot)
 }
 

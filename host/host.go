@@ -73,23 +73,28 @@ func Open(ctx context.Context, dir string) (*Host, error) {
 		return nil, err
 	}
 	for i := range s.Instances {
-		if s.Instances[i].Pending == nil {
+		in := &s.Instances[i]
+		cleaner, _ := Platforms[in.Platform].(Cleaner)
+		litter := cleaner != nil && cleaner.Litter(in)
+		if in.Pending == nil && !litter {
 			continue
 		}
-		name := s.Instances[i].Name
-		unlock, err := h.lockInstance(ctx, name)
+		unlock, err := h.lockInstance(ctx, in.Name)
 		if errors.Is(err, ErrBusy) {
 			continue // not killed: at work
 		}
 		if err == nil {
-			err = h.recover(ctx, name)
+			err = h.recover(ctx, in.Name)
+			if err == nil && cleaner != nil && cleaner.Litter(in) {
+				err = cleaner.Clean(ctx, in)
+			}
 			unlock()
 		}
 		if err != nil {
 			h.Recovered = append(h.Recovered, err.Error())
 		}
 	}
-	if err := h.tidy(ctx); err != nil {
+	if err := errors.Join(h.tidyTemps(ctx), h.tidy(ctx)); err != nil {
 		h.Recovered = append(h.Recovered, fmt.Sprintf("litter in %q: %v", dir, err))
 	}
 	return h, nil
@@ -104,21 +109,55 @@ func (h *Host) imageDir(digest string) string {
 	return filepath.Join(h.dir, "images", strings.TrimPrefix(digest, "sha256:"))
 }
 
+func (h *Host) instanceLock(name string) string {
+	return filepath.Join(h.dir, "locks", name+".lock")
+}
+
 func (h *Host) lockInstance(ctx context.Context, name string) (func(), error) {
-	unlock, err := lock(ctx, filepath.Join(h.dir, "locks", name+".lock"), 0)
+	unlock, err := lock(ctx, h.instanceLock(name), 0)
 	if err != nil {
 		return nil, fmt.Errorf("instance %q: %w", name, err)
 	}
 	return unlock, nil
 }
 
-// contentLock is named so that no instance's can be.
+// lockContent takes the lock of the images, whose name no instance's can be.
 func (h *Host) lockContent(ctx context.Context, wait time.Duration) (func(), error) {
 	unlock, err := lock(ctx, filepath.Join(h.dir, "locks", ".content"), wait)
 	if err != nil {
 		return nil, fmt.Errorf("images of %q: %w", h.dir, err)
 	}
 	return unlock, nil
+}
+
+// tidyTemps removes files that were being written, beside the ones they were to replace.
+func (h *Host) tidyTemps(ctx context.Context) error {
+	temps, err := filepath.Glob(filepath.Join(h.dir, "instances", "*", "*.new"))
+	if err != nil {
+		return err
+	}
+	for _, path := range append(temps, filepath.Join(h.dir, stateTemp)) {
+		if _, err := os.Lstat(path); err != nil {
+			continue
+		}
+		guard := filepath.Join(h.dir, stateLock)
+		if filepath.Base(path) != stateTemp {
+			guard = h.instanceLock(filepath.Base(filepath.Dir(path)))
+		}
+		unlock, err := lock(ctx, guard, 0)
+		if errors.Is(err, ErrBusy) {
+			continue // being written
+		}
+		if err != nil {
+			return err
+		}
+		err = os.Remove(path)
+		unlock()
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 // tidy removes what killed imports and prunes left.

@@ -149,7 +149,15 @@ func (h *Host) do(ctx context.Context, name, op string, pending *Pending, f func
 	if pending == nil {
 		return nil
 	}
-	return h.settle(ctx, j, op != opDestroy)
+	if err := h.settle(ctx, j, op != opDestroy); err != nil {
+		return fail(err)
+	}
+	if c, ok := p.(Cleaner); ok && c.Litter(j.Instance) {
+		if err := c.Clean(ctx, j.Instance); err != nil {
+			return fmt.Errorf("%s %q is done, but what it replaced is still there: %w", op, name, err)
+		}
+	}
+	return nil
 }
 
 // Check compares an instance with the content manifest of its image. An expired or withdrawn

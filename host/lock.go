@@ -86,7 +86,7 @@ func (h *Host) View() (*State, error) {
 // Update changes the state: change sees the newest one, and what it makes of it is on the disk
 // when Update returns. Its error leaves the state as it was.
 func (h *Host) Update(ctx context.Context, change func(*State) error) error {
-	unlock, err := lock(ctx, filepath.Join(h.dir, "lock"), stateWait)
+	unlock, err := lock(ctx, filepath.Join(h.dir, stateLock), stateWait)
 	if err != nil {
 		return fmt.Errorf("state %q: %w", h.dir, err)
 	}

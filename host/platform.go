@@ -38,6 +38,13 @@ type Snapshotter interface {
 	Forget(ctx context.Context, j *Job, name string) error // that it is not there is no error
 }
 
+// A Cleaner is a Platform that sets aside what it replaces. That is removed after the state says
+// that the operation is done, because removing a root can take longer than making one.
+type Cleaner interface {
+	Litter(in *Instance) bool // cheap
+	Clean(ctx context.Context, in *Instance) error
+}
+
 // A Starter is a Platform that can run an instance's services.
 type Starter interface {
 	Start(ctx context.Context, j *Job) (*Process, error)

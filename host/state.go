@@ -99,6 +99,7 @@ const maxState = 64 << 20
 
 const (
 	stateFile = "state.json"
+	stateLock = "lock"
 	stateTemp = "state.json.new" // only its writer, who holds the lock, touches it
 )
 
