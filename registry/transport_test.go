@@ -61,6 +61,14 @@ func TestCheckRedirect(t *testing.T) {
 	}
 }
 
+// A canned answer needs no network. Its body ends with the request.
+type canned string
+
+func (c canned) RoundTrip(req *http.Request) (*http.Response, error) {
+	body := readerContext{req.Context(), strings.NewReader(string(c))}
+	return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(body)}, nil
+}
+
 // A body that stalls ends; a slow consumer does not matter.
 func TestIdle(t *testing.T) {
 	stop := make(chan struct{})
@@ -71,9 +79,7 @@ func TestIdle(t *testing.T) {
 		}
 		w.Write([]byte("begin"))
 		w.(http.Flusher).Flush()
-		if r.URL.Path == "/stall" {
-			<-stop
-		}
+		<-stop
 	}))
 	defer server.Close()
 	defer close(stop)
@@ -88,11 +94,15 @@ func TestIdle(t *testing.T) {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
-	resp, err := client.Get(server.URL + "/whole")
+	req, err := http.NewRequest(http.MethodGet, server.URL, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(120 * time.Millisecond)
+	resp, err := patience{canned("begin"), 100 * time.Millisecond}.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(300 * time.Millisecond)
 	if data, err := io.ReadAll(resp.Body); err != nil || string(data) != "begin" {
 		t.Errorf("%q, %v", data, err)
 	}
