@@ -35,7 +35,7 @@ for m in "${modules[@]}"; do
     echo "building $m" >&2
     mkdir -p "$dir"
     # Outside the module, whose settings are not theirs.
-    (cd "$cache" && GOFLAGS= CGO_ENABLED=0 GOBIN=$dir go install "$m") >&2
+    (cd "$cache" && GOFLAGS='' CGO_ENABLED=0 GOBIN=$dir go install "$m") >&2
   fi
   path=${path:+$path:}$dir
 done
