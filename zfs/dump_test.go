@@ -69,31 +69,40 @@ func TestDump(t *testing.T) {
 	}
 }
 
-// resum computes the checksums of a little-endian stream anew, after an edit.
+// resum computes the checksums of a little-endian stream anew, after an edit. It takes anything.
 func resum(stream []byte) {
 	le := binary.LittleEndian
 	var sum fletcher4
-	for p := stream; len(p) > 0; {
-		n := headerSize
-		head := p[:headerSize]
+	for p := stream; len(p) >= headerSize; {
+		head, n := p[:headerSize], uint64(0)
 		switch RecordType(le.Uint32(head)) {
+		case RecordBegin:
+			sum = fletcher4{}
+			n = uint64(le.Uint32(head[4:]))
 		case RecordObject:
-			n += roundUp(int(le.Uint32(head[8+20:])), 8)
+			n = (uint64(le.Uint32(head[8+20:])) + 7) &^ 7
 		case RecordWrite:
-			n += int(le.Uint64(head[8+24:]))
+			if n = le.Uint64(head[8+24:]); head[8+42] != 0 {
+				n = le.Uint64(head[8+88:])
+			}
 		case RecordSpill:
-			n += int(le.Uint64(head[8+8:]))
+			n = le.Uint64(head[8+8:])
+		case RecordWriteEmbedded:
+			n = (uint64(le.Uint32(head[8+44:])) + 7) &^ 7
 		case RecordEnd:
 			sum.put(head[8:], le)
 		}
+		payload := p[headerSize:]
+		payload = payload[:min(n, uint64(len(payload)))]
 		if RecordType(le.Uint32(head)) == RecordBegin {
 			sum.add(head)
 		} else {
 			sum.add(head[:sumOffset])
 			sum.put(head[sumOffset:], le)
-			sum.add(p[sumOffset:min(n, len(p))])
+			sum.add(head[sumOffset:])
 		}
-		p = p[min(n, len(p)):]
+		sum.add(payload)
+		p = p[headerSize+len(payload):]
 	}
 }
 

@@ -272,7 +272,7 @@ func (w *walker) object(path string, number, want uint64) error {
 	if isDir || z.links > 1 {
 		w.first[number] = path
 	}
-	o, err := w.s.toObject(path, d, z, w.platform)
+	o, err := w.s.toObject(path, number, d, z, w.platform)
 	if err != nil {
 		return fail(err)
 	}
@@ -327,7 +327,7 @@ func (s *Snapshot) directory(d *dnode) ([]dirEntry, error) {
 }
 
 // toObject makes an Object of what was read.
-func (s *Snapshot) toObject(path string, d *dnode, z *inode, platform Platform) (*Object, error) {
+func (s *Snapshot) toObject(path string, number uint64, d *dnode, z *inode, platform Platform) (*Object, error) {
 	mode, err := fileMode(z.mode)
 	if err != nil {
 		return nil, err
@@ -359,7 +359,7 @@ func (s *Snapshot) toObject(path string, d *dnode, z *inode, platform Platform) 
 	case modeChar, modeBlock:
 		o.Rdev = platform.decode(z.rdev)
 	}
-	if o.Xattrs, err = s.xattrs(z); err != nil {
+	if o.Xattrs, err = s.xattrs(number, z); err != nil {
 		return nil, err
 	}
 	return o, nil
@@ -382,7 +382,7 @@ func (s *Snapshot) target(d *dnode, z *inode) (string, error) {
 }
 
 // xattrs returns the extended attributes of an object, wherever they are.
-func (s *Snapshot) xattrs(z *inode) (map[string][]byte, error) {
+func (s *Snapshot) xattrs(number uint64, z *inode) (map[string][]byte, error) {
 	var m map[string][]byte
 	if len(z.dxattr) > 0 {
 		var err error
@@ -393,21 +393,29 @@ func (s *Snapshot) xattrs(z *inode) (map[string][]byte, error) {
 	if z.xattr == 0 {
 		return m, nil
 	}
-	d, err := s.set.object(z.xattr)
+	d, _, err := s.hidden(z.xattr, number, modeDir)
 	if err != nil {
 		return nil, fmt.Errorf("directory of extended attributes: %w", err)
 	}
 	entries, err := s.directory(d)
+	if err == nil && len(entries) > maxXattrNames {
+		err = fmt.Errorf("%d entries: more than %d", len(entries), maxXattrNames)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("directory of extended attributes: %w", err)
 	}
 	total := uint64(0)
 	for _, e := range entries {
-		value, err := s.xattr(e)
-		if total += uint64(len(value)); err == nil && (total > maxXattrRead || len(entries) > maxXattrNames) {
-			err = fmt.Errorf("all are longer than %d bytes or more than %d", maxXattrRead, maxXattrNames)
-		}
+		d, v, err := s.hidden(e.object, z.xattr, modeRegular)
 		if err != nil {
+			return nil, fmt.Errorf("extended attribute %q: %w", e.name, err)
+		}
+		if v.size > maxXattrRead || total+v.size > maxXattrRead {
+			return nil, fmt.Errorf("extended attribute %q: all are longer than %d bytes", e.name, maxXattrRead)
+		}
+		total += v.size
+		value := make([]byte, v.size)
+		if err := s.set.readAt(d, value, 0); err != nil {
 			return nil, fmt.Errorf("extended attribute %q: %w", e.name, err)
 		}
 		if m == nil {
@@ -420,21 +428,21 @@ func (s *Snapshot) xattrs(z *inode) (map[string][]byte, error) {
 	return m, nil
 }
 
-// xattr returns the value of an extended attribute in a directory.
-func (s *Snapshot) xattr(e dirEntry) ([]byte, error) {
-	d, err := s.set.object(e.object)
+// hidden returns an object that only its parent leads to: a directory of extended attributes, or
+// a value in it. As it has one parent, no stream can make us read it over and over.
+func (s *Snapshot) hidden(number, parent, kind uint64) (*dnode, *inode, error) {
+	d, err := s.set.object(number)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	z, err := s.set.inode(d, s.zpl.attrs)
 	if err != nil {
-		return nil, err
+		return nil, nil, fmt.Errorf("object %d: %w", number, err)
 	}
-	if z.mode&modeType != modeRegular || z.size > maxXattrRead {
-		return nil, fmt.Errorf("mode %#o, %d bytes", z.mode, z.size)
+	if z.mode&modeType != kind || z.parent != parent {
+		return nil, nil, fmt.Errorf("object %d: mode %#o, parent %d, want %d", number, z.mode, z.parent, parent)
 	}
-	value := make([]byte, z.size)
-	return value, s.set.readAt(d, value, 0)
+	return d, z, nil
 }
 
 // objectContent is the content of a file in a stream.

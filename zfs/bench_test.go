@@ -1,0 +1,149 @@
+package zfs
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"testing"
+)
+
+// benchTree is 512 MiB in files of 8 MiB that share one content in memory.
+func benchTree() (tree, int64) {
+	data := noise(1, 8<<20)
+	f := newTree()
+	for i := range 64 {
+		f.file(fmt.Sprintf("f%d", i), data)
+	}
+	return f, 64 * int64(len(data))
+}
+
+func BenchmarkWrite(b *testing.B) {
+	f, size := benchTree()
+	for _, o := range []Options{{}, {LZ4: true}} {
+		b.Run(fmt.Sprintf("lz4=%v", o.LZ4), func(b *testing.B) {
+			s := f.stream(b, o)
+			b.SetBytes(size)
+			for b.Loop() {
+				if err := s.Write(context.Background(), io.Discard); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkOpen(b *testing.B) {
+	f, size := benchTree()
+	stream := f.write(b, Options{})
+	b.SetBytes(size)
+	buf := make([]byte, recordSize)
+	for b.Loop() {
+		for o, err := range open(b, stream).Objects(Linux) {
+			if err != nil {
+				b.Fatal(err)
+			}
+			if o.Open == nil {
+				continue
+			}
+			c, _ := o.Open()
+			for off := int64(0); off < o.Size; off += int64(len(buf)) {
+				if _, err := c.ReadAt(buf, off); err != nil && err != io.EOF {
+					b.Fatal(err)
+				}
+			}
+		}
+	}
+}
+
+func BenchmarkFletcher4(b *testing.B) {
+	data := noise(1, recordSize)
+	var sum fletcher4
+	b.SetBytes(int64(len(data)))
+	for b.Loop() {
+		sum.add(data)
+	}
+}
+
+// BenchmarkCopy is the limit that BenchmarkWrite is compared with.
+func BenchmarkCopy(b *testing.B) {
+	src := noise(1, 256<<20)
+	dst := make([]byte, len(src))
+	b.SetBytes(int64(len(src)))
+	for b.Loop() {
+		copy(dst, src)
+	}
+}
+
+// BenchmarkFiles is the cost of an object: empty files, a thousand to a directory.
+func BenchmarkFiles(b *testing.B) {
+	const n = 100_000
+	f := newTree()
+	for i := range n {
+		f.file(fmt.Sprintf("d%d/f%d", i/1000, i), nil)
+	}
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	s := f.stream(b, Options{})
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	index := float64(after.HeapAlloc-before.HeapAlloc) / n
+	for b.Loop() {
+		if err := s.Write(context.Background(), io.Discard); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(index, "index-B/object")
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/object")
+}
+
+// TestNightlyMillion writes and reads a directory of a million names, and a million over many.
+func TestNightlyMillion(t *testing.T) {
+	if os.Getenv("ISC_NIGHTLY") != "1" {
+		t.Skip("ISC_NIGHTLY is not 1")
+	}
+	const n = 1_000_000
+	for _, per := range []int{n, 100} {
+		f := newTree()
+		for i := range n {
+			dir := fmt.Sprintf("d%d", i/per)
+			if f[dir] == nil {
+				f.dir(dir)
+			}
+			path := fmt.Sprintf("%s/%d", dir, i)
+			f[path] = &Object{Path: path, Mode: 0o644, ModTime: testTime}
+		}
+		var before, after runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		s := f.stream(t, Options{})
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		if used := (after.HeapAlloc - before.HeapAlloc) / n; used > 600 {
+			t.Errorf("%d to a directory: an index of %d bytes an object", per, used)
+		}
+		var out writer
+		if err := s.Write(context.Background(), &out); err != nil {
+			t.Fatal(err)
+		}
+		if err := Check(bytes.NewReader(out), int64(len(out))); err != nil {
+			t.Fatal(err)
+		}
+		got := 0
+		for o, err := range open(t, out).Objects(Linux) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if f[o.Path] == nil {
+				t.Fatalf("%q: not expected", o.Path)
+			}
+			got++
+		}
+		if got != len(f) {
+			t.Errorf("%d to a directory: %d objects, want %d", per, got, len(f))
+		}
+	}
+}
