@@ -35,7 +35,7 @@ type Source interface {
 // importWait is how long an import waits for another one.
 const importWait = time.Hour
 
-// Import makes the golden copy of a verified image for a platform, once: of what is there already,
+// Import makes the golden copy of a verified image for a platform. Where it is there and intact,
 // only the release is noted.
 func (h *Host) Import(ctx context.Context, platform string, v *Verified) (*Image, error) {
 	m, err := h.importImage(ctx, platform, v)
@@ -68,21 +68,19 @@ func (h *Host) importImage(ctx context.Context, platform string, v *Verified) (*
 			return nil, errors.Join(err, os.RemoveAll(h.imageDir(v.Digest)))
 		}
 	}
-	if old == nil || !slices.Contains(old.Platforms, platform) {
-		g, err := h.golden(v.Digest)
-		if err == nil {
-			_, err = newRules(g.Config)
+	g, err := h.golden(v.Digest)
+	if err == nil {
+		_, err = newRules(g.Config)
+	}
+	if err == nil {
+		err = p.Import(ctx, g, v)
+	}
+	if err != nil {
+		err = errors.Join(err, h.store().clean())
+		if old == nil {
+			err = errors.Join(err, os.RemoveAll(h.imageDir(v.Digest)))
 		}
-		if err == nil {
-			err = p.Import(ctx, g, v)
-		}
-		if err != nil {
-			err = errors.Join(err, h.store().clean())
-			if old == nil {
-				err = errors.Join(err, os.RemoveAll(h.imageDir(v.Digest)))
-			}
-			return nil, err
-		}
+		return nil, err
 	}
 	var m Image
 	err = h.Update(ctx, func(s *State) error {

@@ -13,7 +13,8 @@ import (
 // makes good the rest.
 type Platform interface {
 	// Import makes the golden copy of a verified image, which must be compared with the content
-	// manifest before it counts. It may be called again after it was cut short.
+	// manifest before it counts. It is called again for every pull: an intact copy is left alone, one
+	// that was cut short or damaged is made good.
 	Import(ctx context.Context, g *Golden, v *Verified) error
 	// Clone makes the instance, or nothing. The notes say what could not be made as the image has it.
 	Clone(ctx context.Context, j *Job) (notes []string, err error)

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/goldenisc/packer-plugin-isc/image"
@@ -63,13 +64,19 @@ func (s store) add(ctx context.Context, t *image.Tree, p image.Progress) error {
 		if !e.IsRegular() || e.HardLink != "" {
 			continue
 		}
-		if _, err := os.Lstat(s.path(e.Digest)); !seen[e.Digest] && errors.Is(err, fs.ErrNotExist) {
-			if err := addFile(d, t, e, buf); err != nil {
+		if !seen[e.Digest] {
+			seen[e.Digest] = true
+			ok, err := s.has(ctx, e)
+			if err != nil {
 				return err
 			}
-			fresh = append(fresh, e.Digest)
+			if !ok {
+				if err := addFile(d, t, e, buf); err != nil {
+					return err
+				}
+				fresh = append(fresh, e.Digest)
+			}
 		}
-		seen[e.Digest] = true
 		done += e.Size
 		p.Report("import", done, total)
 	}
@@ -86,6 +93,22 @@ func (s store) add(ctx context.Context, t *image.Tree, p image.Progress) error {
 		}
 	}
 	return d.syncAll()
+}
+
+// has reports whether the store has the content of an entry, undamaged.
+func (s store) has(ctx context.Context, e *image.Entry) (bool, error) {
+	f, o, err := s.open(e.Digest)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	if o.size != e.Size {
+		return false, nil
+	}
+	return sumIs(ctx, f, e.Size, e.Digest)
 }
 
 // addFile writes the content of one entry, holes left out.
@@ -139,6 +162,12 @@ func (s store) marks(c *image.Content) (*baseline, error) {
 		b.marks = append(b.marks, m)
 	}
 	return b, nil
+}
+
+// intact reports whether all that the manifest names is as its baseline says.
+func (s store) intact(c *image.Content, b *baseline) bool {
+	now, err := s.marks(c)
+	return err == nil && now.dev == b.dev && slices.Equal(now.marks, b.marks)
 }
 
 // litter reports whether an import was cut short, or left something for clean to remove.
