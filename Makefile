@@ -25,6 +25,8 @@ test:
 test-real: build
 	tools=`.ci/peers.sh` && PATH="$$tools:$$PATH" ISC_REAL=1 ISCADM="`pwd`/bin/iscadm" \
 		$(GO) test -count=1 -timeout 40m -run '^TestReal' $(TESTFLAGS) ./...
+	tools=`.ci/peers.sh` && cd signing/interop && PATH="$$tools:$$PATH" ISC_REAL=1 \
+		$(GO) test -count=1 -timeout 40m -tags containers_image_openpgp,containers_image_storage_stub $(TESTFLAGS) .
 
 # What takes too long for every change.
 test-nightly:

@@ -16,7 +16,7 @@
 // [LoadPolicy] reads whose releases a host takes, [ForKeys] makes that of keys that a user names.
 // [Verify] takes everything that was found beside a digest, and what the host has acquired so far,
 // and decides: yes, no ([ErrNotVerified]), or that it cannot tell ([ErrUndetermined]); with every
-// candidate explained. Who cannot read all that is there says so in [Input], and gets no yes.
+// candidate explained. [Releases] lists what was released so far. Who cannot read all that is there says so in [Input], and gets no yes.
 //
 // # Formats
 //

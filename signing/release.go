@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // Limits of a release. Epochs stay below 2^53, so that every JSON reader gets them right.
@@ -63,6 +64,7 @@ type Revocation struct {
 var (
 	nameForm    = regexp.MustCompile(`^[a-z0-9]+([._-][a-z0-9]+)*$`)
 	versionForm = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$`)
+	wordForm    = regexp.MustCompile(`^[!-~]{1,255}$`) // of artifacts: a name, a media type
 )
 
 const maxName = 128 // bytes
@@ -123,8 +125,8 @@ func (r *Release) check() error {
 	}
 	names, digests := map[string]bool{}, map[string]bool{}
 	for _, a := range r.Artifacts {
-		if a.Name == "" || names[a.Name] {
-			add(fmt.Errorf("artifact %q: its name is empty or taken", a.Name))
+		if names[a.Name] {
+			add(fmt.Errorf("artifact %q is there twice", a.Name))
 		}
 		names[a.Name], digests[a.Digest] = true, true
 		if err := a.check(); err != nil {
@@ -143,6 +145,9 @@ func (r *Release) check() error {
 }
 
 func (a *Artifact) check() error {
+	if !wordForm.MatchString(a.Name) || !wordForm.MatchString(a.MediaType) {
+		return fmt.Errorf("name or media type %q: want visible ASCII characters", a.MediaType)
+	}
 	if err := checkDigest(a.Digest); err != nil {
 		return err
 	}
@@ -165,8 +170,9 @@ func (r *Revocation) check() error {
 	if err := checkTime("issued", r.Issued); err != nil {
 		errs = append(errs, err)
 	}
-	if strings.TrimSpace(r.Reason) == "" || len(r.Reason) > maxReason {
-		errs = append(errs, fmt.Errorf("want a reason of 1 to %d bytes", maxReason))
+	printable := !strings.ContainsFunc(r.Reason, func(c rune) bool { return !unicode.IsPrint(c) })
+	if strings.TrimSpace(r.Reason) == "" || len(r.Reason) > maxReason || !printable {
+		errs = append(errs, fmt.Errorf("want a reason of 1 to %d bytes on one line", maxReason))
 	}
 	return problems(errs)
 }

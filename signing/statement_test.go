@@ -80,7 +80,9 @@ func TestReleaseRefuses(t *testing.T) {
 		{"minimum negative", func(r *Release) { r.MinimumEpoch = -1 }, "minimum epoch -1"},
 		{"expired at birth", func(r *Release) { r.Expires = r.Issued }, "expires before"},
 		{"no times", func(r *Release) { r.Issued, r.Expires = time.Time{}, time.Time{} }, "issued 0001"},
-		{"artifact twice", func(r *Release) { r.Artifacts[1].Name = "zone" }, `artifact "zone": its name is empty or taken`},
+		{"artifact twice", func(r *Release) { r.Artifacts[1].Name = "zone" }, `artifact "zone" is there twice`},
+		{"artifact without a name", func(r *Release) { r.Artifacts[0].Name = "" }, "want visible ASCII"},
+		{"artifact steers a terminal", func(r *Release) { r.Artifacts[0].MediaType = "\x1b[2J" }, `name or media type "\x1b[2J"`},
 		{"artifact digest", func(r *Release) { r.Artifacts[0].Digest = "md5:0" }, `digest "md5:0"`},
 		{"artifact uncompressed", func(r *Release) { r.Artifacts[0].UncompressedDigest = "x" }, "uncompressed: digest"},
 		{"artifact size", func(r *Release) { r.Artifacts[0].Size = -1 }, "negative size"},
@@ -182,6 +184,8 @@ func TestRevocation(t *testing.T) {
 	_, err = Revocation{Name: "Web", Reason: " ", Issued: time.Time{}}.Statement(digestOf("web"))
 	wantError(t, err, "want a reason")
 	wantError(t, err, `name "Web"`)
+	_, err = Revocation{Name: "web", Reason: "one\ntwo\x1b[2J", Issued: now}.Statement(digestOf("web"))
+	wantError(t, err, "on one line")
 	_, err = s.Release()
 	wantError(t, err, "predicate of type")
 }

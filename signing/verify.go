@@ -58,6 +58,32 @@ func Verify(in Input) (*Decision, error) {
 	return d, err
 }
 
+// Releases returns the releases of a digest that are signed with one of the keys, the newest first,
+// whether they still hold or not: what a next one follows. Whatever else the candidates are is left
+// out.
+func Releases(digest string, candidates []Candidate, keys ...*PublicKey) []*Release {
+	var list []*Release
+	seen := map[string]bool{}
+	for _, c := range candidates {
+		b, err := ParseBundle(c.Bundle)
+		if err != nil || seen[string(b.Payload)] || !slices.ContainsFunc(keys, func(k *PublicKey) bool { return b.Verify(k) == nil }) {
+			continue
+		}
+		seen[string(b.Payload)] = true
+		s, err := ParseStatement(b.Payload)
+		if err != nil || !s.About(digest) {
+			continue
+		}
+		if r, err := s.Release(); err == nil {
+			list = append(list, r)
+		}
+	}
+	slices.SortStableFunc(list, func(a, b *Release) int {
+		return cmp.Or(cmp.Compare(b.Epoch, a.Epoch), b.Issued.Compare(a.Issued), cmp.Compare(a.Channel, b.Channel))
+	})
+	return list
+}
+
 type verifier struct {
 	*Input
 	rule *Rule

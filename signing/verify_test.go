@@ -226,6 +226,29 @@ func statementOf(t testing.TB, r Revocation, digest string) *Statement {
 	return s
 }
 
+func TestReleases(t *testing.T) {
+	w := newWorld(t)
+	w.release("release", nil)
+	w.release("release", func(r *Release) { r.Epoch, r.Channel = 9, "candidate" })
+	w.release("release", func(r *Release) { r.Issued, r.Expires = now.Add(-9*day), now.Add(-8*day) })
+	w.release("stranger", func(r *Release) { r.Epoch = 100 })
+	w.attest("release", PredicateSPDX)
+	w.classic("release", "registry.example/isc/web", w.Digest)
+	w.revoke("release", now)
+	w.add(bundle(t, key(t, "release"), statement(t, aRelease(), digestOf("web 1.3.0"))))
+	w.Candidates = append(w.Candidates, w.Candidates[0])
+	var got []string
+	for _, r := range Releases(w.Digest, w.Candidates, key(t, "other").Public(), key(t, "release").Public()) {
+		got = append(got, fmt.Sprint(r.Epoch, r.Channel, r.Issued.Day()))
+	}
+	if want := []string{"9candidate24", "7stable24", "7stable16"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if Releases(w.Digest, w.Candidates) != nil {
+		t.Error("releases without a key")
+	}
+}
+
 func TestVerifyRefusesNonsense(t *testing.T) {
 	for name, change := range map[string]func(*Input){
 		"digest":  func(in *Input) { in.Digest = "latest" },
