@@ -2,6 +2,7 @@ package zfs
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -263,5 +264,51 @@ func TestOpenRefusesEveryTruncation(t *testing.T) {
 	longer := append(slices.Clip(stream), 0)
 	if _, err := Open(bytes.NewReader(longer), int64(len(longer)), ""); err == nil || !strings.Contains(err.Error(), "data after the end") {
 		t.Errorf("one byte more: error %v", err)
+	}
+}
+
+// TestDeduplicated reads a stream as zfs send -D made it: blocks that repeat others are not there.
+func TestDeduplicated(t *testing.T) {
+	in := newTree()
+	in.file("a", noise(1, 300000))
+	in.file("b", append(noise(1, 131072), noise(2, 131072)...))
+	in.file("c", noise(1, 300000))
+	plain := in.write(t, Options{})
+	seen := map[string]Record{}
+	var stream []byte
+	repeated := 0
+	z := NewReader(bytes.NewReader(plain))
+	for {
+		rec, err := z.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		first, ok := seen[string(rec.Payload)]
+		if rec.Type != RecordWrite || rec.Kind != typeFile || !ok {
+			if rec.Type == RecordWrite {
+				seen[string(rec.Payload)] = Record{Object: rec.Object, Offset: rec.Offset}
+			}
+			stream = append(stream, plain[rec.Pos:][:headerSize+roundUp(rec.PayloadSize, 8)]...)
+			continue
+		}
+		repeated++
+		var head [headerSize]byte
+		binary.LittleEndian.PutUint32(head[:], uint32(RecordWriteByRef))
+		guid := open(t, plain).Header().GUID
+		for i, v := range []uint64{rec.Object, rec.Offset, rec.Length, guid, guid, first.Object, first.Offset} {
+			binary.LittleEndian.PutUint64(head[8+8*i:], v)
+		}
+		stream = append(stream, head[:]...)
+	}
+	if repeated != 4 {
+		t.Fatalf("%d blocks repeat others, want 4", repeated)
+	}
+	resum(stream)
+	same(t, in, collect(t, open(t, stream), Linux))
+	if err := Check(bytes.NewReader(stream), int64(len(stream))); err != nil {
+		t.Error(err)
 	}
 }
