@@ -13,8 +13,6 @@ import (
 	"runtime"
 	"slices"
 	"sync"
-
-	"github.com/klauspost/compress/zlib"
 )
 
 // An Extent is a range of a disk, in bytes.
@@ -32,16 +30,12 @@ type Source struct {
 // A Level weighs the time of compressing against the size.
 type Level int
 
-// The levels. The bytes of a level depend on the version of the encoder, which go.mod fixes.
+// The levels.
 const (
 	Default Level = iota
 	Fast
 	Small
 )
-
-// deflate maps the levels to those of the encoder. Its 9 is left alone: it takes six times as long
-// as 7 for half a percent.
-var deflate = map[Level]int{Default: 6, Fast: 1, Small: 7}
 
 // VMDKOptions are the choices of [WriteVMDK].
 type VMDKOptions struct {
@@ -76,7 +70,7 @@ func WriteVMDK(ctx context.Context, w io.Writer, src Source, opt VMDKOptions) (*
 }
 
 func writeVMDK(ctx context.Context, w io.Writer, src Source, opt VMDKOptions) (*VMDK, error) {
-	level, ok := deflate[opt.Level]
+	level, ok := efforts[opt.Level]
 	if !ok {
 		return nil, fmt.Errorf("level %d is not known", opt.Level)
 	}
@@ -109,14 +103,11 @@ func writeVMDK(ctx context.Context, w io.Writer, src Source, opt VMDKOptions) (*
 	jobs := make(chan *slot, cap(free))
 	order := make(chan *slot, cap(free))
 	for range cap(free) {
-		free <- &slot{in: make([]byte, GrainSize), ready: make(chan error, 1)}
+		free <- &slot{ready: make(chan error, 1)}
 	}
 	for range workers {
-		z, err := zlib.NewWriterLevel(io.Discard, level)
-		if err != nil {
-			return nil, err
-		}
 		running.Go(func() {
+			z := newDeflater(level)
 			for job := range jobs {
 				job.ready <- job.compress(src.Content, z)
 			}
@@ -145,7 +136,7 @@ func writeVMDK(ctx context.Context, w io.Writer, src Source, opt VMDKOptions) (*
 		if err := <-job.ready; err != nil {
 			return nil, err
 		}
-		if err := s.grain(job.number, job.out.Bytes()); err != nil {
+		if err := s.grain(job.number, job.out); err != nil {
 			return nil, err
 		}
 		for _, p := range job.parts {
@@ -214,42 +205,34 @@ func grainsOf(extents []Extent) func(yield func(int64, []Extent) bool) {
 type slot struct {
 	number int64
 	parts  []Extent
-	in     []byte
-	out    bytes.Buffer // marker and compressed data; empty: the grain is zero
+	out    []byte // marker and compressed data; empty: the grain is zero
 	ready  chan error
 }
 
 var zeros [GrainSize]byte
 
-func (j *slot) compress(r io.ReaderAt, z *zlib.Writer) error {
-	j.out.Reset()
+func (j *slot) compress(r io.ReaderAt, z *deflater) error {
+	j.out = j.out[:0]
 	base := j.number * GrainSize
+	in := z.in[:GrainSize]
 	if len(j.parts) != 1 || j.parts[0].Length != GrainSize {
-		clear(j.in)
+		clear(in)
 	}
 	for _, p := range j.parts {
 		// ReadAt may return io.EOF together with all bytes.
-		if n, err := r.ReadAt(j.in[p.Offset-base:][:p.Length], p.Offset); int64(n) < p.Length {
+		if n, err := r.ReadAt(in[p.Offset-base:][:p.Length], p.Offset); int64(n) < p.Length {
 			if err == io.EOF {
 				err = io.ErrUnexpectedEOF
 			}
 			return fmt.Errorf("read disk at %d: %w", p.Offset+int64(n), err)
 		}
 	}
-	if bytes.Equal(j.in, zeros[:]) {
+	if bytes.Equal(in, zeros[:]) {
 		return nil
 	}
-	j.out.Write(zeros[:markerHeader])
-	z.Reset(&j.out)
-	if _, err := z.Write(j.in); err != nil {
-		return err
-	}
-	if err := z.Close(); err != nil {
-		return err
-	}
-	b := j.out.Bytes()
-	binary.LittleEndian.PutUint64(b, uint64(j.number)*grainSectors)
-	binary.LittleEndian.PutUint32(b[8:], uint32(len(b)-markerHeader))
+	j.out = z.compress(append(j.out, zeros[:markerHeader]...), GrainSize)
+	binary.LittleEndian.PutUint64(j.out, uint64(j.number)*grainSectors)
+	binary.LittleEndian.PutUint32(j.out[8:], uint32(len(j.out)-markerHeader))
 	return nil
 }
 

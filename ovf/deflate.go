@@ -1,0 +1,217 @@
+package ovf
+
+import (
+	"encoding/binary"
+	"hash/adler32"
+	"math/bits"
+)
+
+// This is an encoder of DEFLATE (RFC 1951) in a zlib wrapper (RFC 1950) for exactly what a VMDK
+// needs: one grain at a time, all of it in memory, independent of all others. So positions fit in
+// 16 bits, there is no window to move and no stream to flush, all tokens of a grain are known before
+// the first is written, and blocks can be split where the statistics change. And the bytes are
+// ours: they do not change when a library does.
+
+const (
+	minMatch    = 3
+	maxMatch    = 258
+	maxDistance = 32 << 10
+	hashBits    = 15
+	hash3Bits   = 13
+	// tooFar is the distance beyond which a match of three bytes costs more than the literals.
+	tooFar = 4096
+	// padding lets eight bytes be loaded at any position.
+	padding = 8
+)
+
+// effort is how hard a parser looks for matches.
+type effort struct {
+	header byte // FLEVEL of the second byte of zlib's header, without its check bits
+	depth  int  // candidates looked at
+	nice   int  // a match this long is taken at once
+	lazy   int  // how many positions to look ahead for a better match
+	three  bool // look for matches of three bytes
+}
+
+var efforts = map[Level]effort{
+	Fast:    {header: 0 << 6, depth: 4, nice: 32, lazy: 0},
+	Default: {header: 2 << 6, depth: 12, nice: 96, lazy: 1, three: true},
+	Small:   {header: 3 << 6, depth: 120, nice: maxMatch, lazy: 2, three: true},
+}
+
+// A token is a literal, or a match: bit 31, length in bits 16 to 24, distance-1 in the low bits.
+type token uint32
+
+const matchToken = 1 << 31
+
+func match(length, distance int) token {
+	return token(matchToken | length<<16 | (distance - 1))
+}
+
+// A deflater compresses grains. It is big and reused.
+type deflater struct {
+	effort
+	in     [GrainSize + padding]byte // the grain, then zeros
+	n      int
+	head   [1 << hashBits]uint16 // 1 + the last position of a hash of four bytes; 0: none
+	head3  [1 << hash3Bits]uint16
+	prev   [GrainSize]uint16 // the position before with the same hash, in the same form
+	tokens []token
+	blocks splitter
+	out    []byte
+}
+
+func newDeflater(e effort) *deflater {
+	return &deflater{effort: e, tokens: make([]token, 0, GrainSize), out: make([]byte, 0, GrainSize+1024)}
+}
+
+// compress appends what is in d.in to dst.
+func (d *deflater) compress(dst []byte, n int) []byte {
+	d.n = n
+	clear(d.in[n:])
+	clear(d.head[:])
+	d.tokens = d.tokens[:0]
+	if d.three {
+		clear(d.head3[:])
+	}
+	if d.lazy == 0 {
+		d.greedy()
+	} else {
+		d.lookahead()
+	}
+	header := uint16(0x78)<<8 | uint16(d.header)
+	header += 31 - header%31
+	dst = binary.BigEndian.AppendUint16(dst, header)
+	dst = d.blocks.write(dst, d.tokens, d.in[:n])
+	return binary.BigEndian.AppendUint32(dst, adler32.Checksum(d.in[:n]))
+}
+
+func (d *deflater) load32(i int) uint32 { return binary.LittleEndian.Uint32(d.in[i:]) }
+
+func hash4(v uint32) uint32 { return v * 0x9e3779b1 >> (32 - hashBits) }
+
+func hash3(v uint32) uint32 { return v << 8 * 0x9e3779b1 >> (32 - hash3Bits) }
+
+// insert notes a position without looking for a match.
+func (d *deflater) insert(i int) {
+	v := d.load32(i)
+	h := hash4(v)
+	d.prev[i&(GrainSize-1)] = d.head[h]
+	d.head[h] = uint16(i + 1)
+	if d.three {
+		d.head3[hash3(v)] = uint16(i + 1)
+	}
+}
+
+// find notes position i and returns the longest match there that is longer than best.
+func (d *deflater) find(i, best, depth int) (length, distance int) {
+	most := min(maxMatch, d.n-i)
+	v := d.load32(i)
+	h := hash4(v)
+	c := d.head[h]
+	d.prev[i&(GrainSize-1)] = c
+	d.head[h] = uint16(i + 1)
+	if d.three {
+		h3 := hash3(v)
+		p := int(d.head3[h3]) - 1
+		d.head3[h3] = uint16(i + 1)
+		if best < minMatch && most >= minMatch && p >= 0 && i-p <= tooFar && (d.load32(p)^v)<<8 == 0 {
+			length, distance, best = minMatch, i-p, minMatch
+		}
+	}
+	best = max(best, minMatch)
+	if most <= best {
+		return length, distance
+	}
+	tail := d.load32(i + best - 3)
+	for ; c != 0 && depth > 0; depth-- {
+		p := int(c) - 1
+		if i-p > maxDistance {
+			break
+		}
+		if d.load32(p+best-3) == tail && d.load32(p) == v {
+			n := d.extend(p, i, most)
+			if n > best {
+				length, distance, best = n, i-p, n
+				if n >= d.nice || n == most {
+					break
+				}
+				tail = d.load32(i + best - 3)
+			}
+		}
+		c = d.prev[p&(GrainSize-1)]
+	}
+	return length, distance
+}
+
+// extend returns how many bytes are the same at p and i, of which four are known to be.
+func (d *deflater) extend(p, i, most int) int {
+	n := 4
+	for n < most {
+		x := binary.LittleEndian.Uint64(d.in[p+n:]) ^ binary.LittleEndian.Uint64(d.in[i+n:])
+		if x != 0 {
+			return min(n+bits.TrailingZeros64(x)>>3, most)
+		}
+		n += 8
+	}
+	return most
+}
+
+// greedy takes each match that it finds.
+func (d *deflater) greedy() {
+	for i := 0; i < d.n; {
+		length, distance := d.find(i, minMatch, d.depth)
+		if length == 0 {
+			d.tokens = append(d.tokens, token(d.in[i]))
+			i++
+			continue
+		}
+		d.tokens = append(d.tokens, match(length, distance))
+		end := i + length
+		for i++; i < end; i++ {
+			d.insert(i)
+		}
+	}
+}
+
+// lookahead takes a match only if none that begins one or two bytes later is better.
+func (d *deflater) lookahead() {
+	for i := 0; i < d.n; {
+		length, distance := d.find(i, 0, d.depth)
+		if length == 0 {
+			d.tokens = append(d.tokens, token(d.in[i]))
+			i++
+			continue
+		}
+		known := i + 1 // positions before are noted
+	better:
+		for length < d.nice {
+			for ahead := 1; ahead <= d.lazy; ahead++ {
+				at := i + ahead
+				if at >= d.n {
+					break better
+				}
+				known = at + 1
+				n, far := d.find(at, length-1, d.depth>>ahead)
+				if n == 0 || gain(n, far)-gain(length, distance) <= 4*ahead-2 {
+					continue
+				}
+				for ; i < at; i++ {
+					d.tokens = append(d.tokens, token(d.in[i]))
+				}
+				length, distance = n, far
+				continue better
+			}
+			break
+		}
+		d.tokens = append(d.tokens, match(length, distance))
+		end := i + length
+		for i = known; i < end; i++ {
+			d.insert(i)
+		}
+		i = end
+	}
+}
+
+// gain is what a match is worth, in about half a bit: longer is better, farther is worse.
+func gain(length, distance int) int { return 4*length - bits.Len32(uint32(distance)) }

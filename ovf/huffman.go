@@ -1,0 +1,549 @@
+package ovf
+
+import (
+	"encoding/binary"
+	"math/bits"
+	"slices"
+)
+
+// The alphabets of RFC 1951, 3.2.5 to 3.2.7.
+const (
+	endOfBlock  = 256
+	litSymbols  = 286
+	distSymbols = 30
+	lenSymbols  = 19 // of the code of code lengths
+	maxBits     = 15
+	maxLenBits  = 7
+)
+
+// lengthSymbols and distances give the symbol of a length, and the extra bits of symbols.
+var (
+	lengthSymbol [maxMatch + 1]uint16
+	lengthBase   [litSymbols]uint16
+	lengthExtra  [litSymbols]uint8
+	distBase     [distSymbols]uint16
+	distExtra    [distSymbols]uint8
+	distSymbol   [512]uint8 // of distance-1 below 256, then of (distance-1)>>7
+	log2         [256]uint32
+)
+
+// lenOrder is in which order the lengths of the code of code lengths are written.
+var lenOrder = [lenSymbols]uint8{16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15}
+
+func init() {
+	length := minMatch
+	for s := 257; s < 285; s++ {
+		extra := max(0, (s-261)/4)
+		lengthBase[s], lengthExtra[s] = uint16(length), uint8(extra)
+		for range 1 << extra {
+			if length < maxMatch {
+				lengthSymbol[length] = uint16(s)
+			}
+			length++
+		}
+	}
+	lengthSymbol[maxMatch], lengthBase[285] = 285, maxMatch
+	distance := 0 // minus one
+	for s := range distSymbols {
+		extra := max(0, s/2-1)
+		distBase[s], distExtra[s] = uint16(distance), uint8(extra)
+		for range 1 << extra {
+			if distance < 256 {
+				distSymbol[distance] = uint8(s)
+			} else {
+				distSymbol[256+distance>>7] = uint8(s)
+			}
+			distance++
+		}
+	}
+	// The fraction of the logarithm, by squaring: integers only, so it is the same on every machine.
+	for i := range log2 {
+		x, y := uint64(256+i)<<23, uint32(0) // between 1 and 2, with 31 bits after the point
+		for range logBits {
+			x = x * x >> 31
+			y <<= 1
+			if x >= 2<<31 {
+				x >>= 1
+				y |= 1
+			}
+		}
+		log2[i] = y
+	}
+}
+
+const logBits = 12
+
+// logarithm returns the binary logarithm of x > 0, with logBits after the point.
+func logarithm(x uint32) uint64 {
+	e := bits.Len32(x) - 1
+	return uint64(e)<<logBits + uint64(log2[uint64(x)<<8>>e&0xff])
+}
+
+func symbolOfDistance(d uint32) uint8 { // minus one
+	if d < 256 {
+		return distSymbol[d]
+	}
+	return distSymbol[256+d>>7]
+}
+
+// A histogram counts the symbols of a part of the tokens.
+type histogram struct {
+	lit  [litSymbols]uint32
+	dist [distSymbols]uint32
+}
+
+func (h *histogram) count(tokens []token) {
+	for _, t := range tokens {
+		if t&matchToken == 0 {
+			h.lit[t&0xff]++
+			continue
+		}
+		h.lit[lengthSymbol[t>>16&0x1ff]]++
+		h.dist[symbolOfDistance(uint32(t&0x7fff))]++
+	}
+}
+
+func (h *histogram) add(o *histogram) {
+	for i := range h.lit {
+		h.lit[i] += o.lit[i]
+	}
+	for i := range h.dist {
+		h.dist[i] += o.dist[i]
+	}
+}
+
+// cost estimates the bits of a block by the entropy of its symbols, with logBits after the point.
+// Extra bits are left out: they are the same however the blocks are cut.
+func (h *histogram) cost() uint64 {
+	return entropy(h.lit[:]) + entropy(h.dist[:])
+}
+
+func entropy(counts []uint32) uint64 {
+	var total uint32
+	var sum, used uint64
+	for _, c := range counts {
+		if c != 0 {
+			total += c
+			sum += uint64(c) * logarithm(c)
+			used++
+		}
+	}
+	if total == 0 {
+		return 0
+	}
+	return uint64(total)*logarithm(total) - sum + used*symbolBits<<logBits
+}
+
+const (
+	// chunkTokens is the granularity of blocks.
+	chunkTokens = 1024
+	// symbolBits is what a symbol in use costs in the header of a block, about.
+	symbolBits = 3
+	// blockBits is what a block costs besides.
+	blockBits = 60
+)
+
+// A splitter cuts the tokens of a grain into blocks and writes them.
+type splitter struct {
+	chunks []histogram
+	w      bitWriter
+	lit    code
+	dist   code
+	lens   code
+	header []uint16 // code lengths, run-length coded: symbol, and the value of its extra bits << 8
+}
+
+// write appends the blocks of a grain to dst.
+func (s *splitter) write(dst []byte, tokens []token, in []byte) []byte {
+	s.chunks = s.chunks[:0]
+	for part := range slices.Chunk(tokens, chunkTokens) {
+		s.chunks = append(s.chunks, histogram{})
+		s.chunks[len(s.chunks)-1].count(part)
+	}
+	s.w = bitWriter{out: dst}
+	at := 0 // of in
+	for first := 0; first < len(s.chunks); {
+		// A block grows while one block is cheaper than two.
+		h := s.chunks[first]
+		cost := h.cost()
+		next := first + 1
+		for ; next < len(s.chunks); next++ {
+			both := h
+			both.add(&s.chunks[next])
+			joined := both.cost()
+			if joined > cost+s.chunks[next].cost()+blockBits<<logBits {
+				break
+			}
+			h, cost = both, joined
+		}
+		end := min(next*chunkTokens, len(tokens))
+		part := tokens[first*chunkTokens : end]
+		size := 0
+		for _, t := range part {
+			if t&matchToken == 0 {
+				size++
+			} else {
+				size += int(t >> 16 & 0x1ff)
+			}
+		}
+		s.block(&h, part, in[at:at+size], end == len(tokens))
+		at += size
+		first = next
+	}
+	return s.w.flush()
+}
+
+// block writes one block in the cheapest of its three kinds.
+func (s *splitter) block(h *histogram, tokens []token, in []byte, final bool) {
+	h.lit[endOfBlock] = 1
+	extra := 0
+	for i, c := range h.lit[257:] {
+		extra += int(c) * int(lengthExtra[257+i])
+	}
+	for i, c := range h.dist {
+		extra += int(c) * int(distExtra[i])
+	}
+	s.lit.build(h.lit[:], maxBits)
+	s.dist.build(h.dist[:], maxBits)
+	dynamic := s.prepare() + s.lit.size(h.lit[:]) + s.dist.size(h.dist[:]) + extra
+	fixed := fixedLit.size(h.lit[:]) + fixedDist.size(h.dist[:]) + extra
+	stored := 8*len(in) + 8*5*(len(in)/maxStored+1)
+	last := uint64(0)
+	if final {
+		last = 1
+	}
+	switch {
+	case stored <= min(dynamic, fixed):
+		s.store(in, last)
+	case fixed <= dynamic:
+		s.w.put(last|1<<1, 3)
+		s.w.tokens(tokens, &fixedLit, &fixedDist)
+	default:
+		s.w.put(last|2<<1, 3)
+		s.head()
+		s.w.tokens(tokens, &s.lit, &s.dist)
+	}
+}
+
+const maxStored = 1<<16 - 1
+
+// store writes bytes as they are.
+func (s *splitter) store(in []byte, last uint64) {
+	for {
+		n := min(len(in), maxStored)
+		bit := last
+		if n < len(in) {
+			bit = 0
+		}
+		s.w.put(bit, 3)
+		s.w.align()
+		s.w.put(uint64(n)|uint64(^uint16(n))<<16, 32)
+		s.w.bytes(in[:n])
+		if in = in[n:]; len(in) == 0 {
+			return
+		}
+	}
+}
+
+// prepare run-length codes the lengths of both codes (RFC 1951, 3.2.7) and returns the bits that
+// head will write.
+func (s *splitter) prepare() int {
+	s.header = s.header[:0]
+	all := make([]uint8, 0, litSymbols+distSymbols)
+	all = append(all, s.lit.length[:s.lit.used(257)]...)
+	all = append(all, s.dist.length[:s.dist.used(1)]...)
+	for i := 0; i < len(all); {
+		v := all[i]
+		n := 1
+		for i+n < len(all) && all[i+n] == v {
+			n++
+		}
+		i += n
+		if v == 0 {
+			for n >= 3 {
+				k := min(n, 138)
+				if k <= 10 {
+					s.header = append(s.header, 17|uint16(k-3)<<8)
+				} else {
+					s.header = append(s.header, 18|uint16(k-11)<<8)
+				}
+				n -= k
+			}
+		} else {
+			s.header = append(s.header, uint16(v))
+			for n--; n >= 3; {
+				k := min(n, 6)
+				s.header = append(s.header, 16|uint16(k-3)<<8)
+				n -= k
+			}
+		}
+		for range n {
+			s.header = append(s.header, uint16(v))
+		}
+	}
+	var counts [lenSymbols]uint32
+	size := 14
+	for _, x := range s.header {
+		counts[x&0xff]++
+		size += int(lenExtra(x))
+	}
+	s.lens.build(counts[:], maxLenBits)
+	return size + 3*s.lensUsed() + s.lens.size(counts[:])
+}
+
+func lenExtra(x uint16) uint {
+	switch x & 0xff {
+	case 16:
+		return 2
+	case 17:
+		return 3
+	case 18:
+		return 7
+	}
+	return 0
+}
+
+// lensUsed returns how many lengths of the code of code lengths are written.
+func (s *splitter) lensUsed() int {
+	n := lenSymbols
+	for n > 4 && s.lens.length[lenOrder[n-1]] == 0 {
+		n--
+	}
+	return n
+}
+
+func (s *splitter) head() {
+	n := s.lensUsed()
+	s.w.put(uint64(s.lit.used(257)-257)|uint64(s.dist.used(1)-1)<<5|uint64(n-4)<<10, 14)
+	for _, i := range lenOrder[:n] {
+		s.w.put(uint64(s.lens.length[i]), 3)
+	}
+	for _, x := range s.header {
+		sym := x & 0xff
+		s.w.put(uint64(s.lens.code[sym])|uint64(x>>8)<<s.lens.length[sym], uint(s.lens.length[sym])+lenExtra(x))
+	}
+}
+
+// A code is a canonical Huffman code; its codes are bit-reversed, as they are written.
+type code struct {
+	length [litSymbols + 2]uint8
+	code   [litSymbols + 2]uint16
+	nodes  []treeNode
+}
+
+type treeNode struct {
+	count  uint32
+	symbol uint16
+	parent uint16
+}
+
+// build makes the code of at most limit bits for symbols that occur so often. A code of one symbol
+// has one bit; one of none has none, which is allowed for distances.
+func (c *code) build(counts []uint32, limit int) {
+	clear(c.length[:])
+	c.nodes = c.nodes[:0]
+	for s, n := range counts {
+		if n > 0 {
+			c.nodes = append(c.nodes, treeNode{count: n, symbol: uint16(s)})
+		}
+	}
+	leaves := len(c.nodes)
+	switch leaves {
+	case 0:
+		return
+	case 1:
+		// Some decoders want a complete code: a second symbol of one bit costs nothing.
+		s := c.nodes[0].symbol
+		c.length[s] = 1
+		if s == 0 {
+			c.length[1] = 1
+		} else {
+			c.length[0] = 1
+		}
+		c.assign(len(counts))
+		return
+	}
+	slices.SortFunc(c.nodes, func(a, b treeNode) int {
+		if a.count != b.count {
+			return int(a.count) - int(b.count)
+		}
+		return int(a.symbol) - int(b.symbol)
+	})
+	// Two queues: the leaves, and the inner nodes in the order they are made.
+	leaf, inner := 0, leaves
+	take := func() int {
+		if leaf < leaves && (inner >= len(c.nodes) || c.nodes[leaf].count <= c.nodes[inner].count) {
+			leaf++
+			return leaf - 1
+		}
+		inner++
+		return inner - 1
+	}
+	for range leaves - 1 {
+		a, b := take(), take()
+		p := len(c.nodes)
+		c.nodes = append(c.nodes, treeNode{count: c.nodes[a].count + c.nodes[b].count})
+		c.nodes[a].parent, c.nodes[b].parent = uint16(p), uint16(p)
+	}
+	// Depths from the root down, kept in count; those beyond the limit are made up for elsewhere.
+	var per [maxBits + 1]int
+	c.nodes[len(c.nodes)-1].count = 0
+	for i := len(c.nodes) - 2; i >= 0; i-- {
+		depth := c.nodes[c.nodes[i].parent].count + 1
+		c.nodes[i].count = depth
+		if i < leaves {
+			per[min(int(depth), limit)]++
+		}
+	}
+	// Kraft's sum in units of the longest code: too many long ones push shorter ones down.
+	sum := 0
+	for l := 1; l <= limit; l++ {
+		sum += per[l] << (limit - l)
+	}
+	for sum > 1<<limit {
+		l := limit - 1
+		for per[l] == 0 {
+			l--
+		}
+		per[l]--
+		per[l+1]++
+		sum -= 1 << (limit - l - 1)
+	}
+	for l := limit; l > 1 && sum < 1<<limit; l-- { // give back what was pushed too far
+		for per[l] > 0 && sum+1<<(limit-l) <= 1<<limit {
+			per[l]--
+			per[l-1]++
+			sum += 1 << (limit - l)
+		}
+	}
+	i := 0 // the rarest get the longest
+	for l := limit; l > 0; l-- {
+		for range per[l] {
+			c.length[c.nodes[i].symbol] = uint8(l)
+			i++
+		}
+	}
+	c.assign(len(counts))
+}
+
+// assign gives the canonical codes to the lengths (RFC 1951, 3.2.2).
+func (c *code) assign(symbols int) {
+	var per, next [maxBits + 2]uint16
+	for _, l := range c.length[:symbols] {
+		per[l]++
+	}
+	per[0] = 0
+	for l := 1; l <= maxBits; l++ {
+		next[l+1] = (next[l] + per[l]) << 1
+	}
+	for s, l := range c.length[:symbols] {
+		if l > 0 {
+			c.code[s] = bits.Reverse16(next[l]) >> (16 - l)
+			next[l]++
+		}
+	}
+}
+
+// size returns the bits of symbols that occur so often, without extra bits.
+func (c *code) size(counts []uint32) (n int) {
+	for s, k := range counts {
+		n += int(k) * int(c.length[s])
+	}
+	return n
+}
+
+// used returns how many symbols are written, at least so many.
+func (c *code) used(least int) int {
+	n := len(c.length)
+	for n > least && c.length[n-1] == 0 {
+		n--
+	}
+	return n
+}
+
+// fixedLit and fixedDist are the codes of RFC 1951, 3.2.6.
+var fixedLit, fixedDist = func() (lit, dist code) {
+	for s := range lit.length {
+		switch {
+		case s < 144:
+			lit.length[s] = 8
+		case s < 256:
+			lit.length[s] = 9
+		case s < 280:
+			lit.length[s] = 7
+		default:
+			lit.length[s] = 8
+		}
+	}
+	lit.assign(litSymbols + 2)
+	for s := range 32 {
+		dist.length[s] = 5
+	}
+	dist.assign(32)
+	return lit, dist
+}()
+
+// A bitWriter writes bits, the lowest first.
+type bitWriter struct {
+	out []byte
+	acc uint64
+	n   uint // bits in acc, below 8 between calls
+}
+
+// put writes n bits, at most 56.
+func (w *bitWriter) put(v uint64, n uint) {
+	w.acc |= v << w.n
+	w.n += n
+	for w.n >= 8 {
+		w.out = append(w.out, byte(w.acc))
+		w.acc >>= 8
+		w.n -= 8
+	}
+}
+
+func (w *bitWriter) align() {
+	if w.n > 0 {
+		w.put(0, 8-w.n)
+	}
+}
+
+func (w *bitWriter) bytes(b []byte) { w.out = append(w.out, b...) }
+
+func (w *bitWriter) flush() []byte {
+	w.align()
+	return w.out
+}
+
+// tokens writes tokens and the end of the block.
+func (w *bitWriter) tokens(tokens []token, lit, dist *code) {
+	// Eight bytes are stored at once for each token, of which the whole ones stay: a token has 48 bits
+	// at most and 7 wait.
+	need := len(w.out) + 8*len(tokens) + 16
+	out := slices.Grow(w.out, need-len(w.out))[:need]
+	at, acc, n := len(w.out), w.acc, w.n
+	for _, t := range tokens {
+		if t&matchToken == 0 {
+			s := t & 0xff
+			acc |= uint64(lit.code[s]) << n
+			n += uint(lit.length[s])
+		} else {
+			length, d := uint16(t>>16&0x1ff), uint32(t&0x7fff)
+			s := lengthSymbol[length]
+			acc |= uint64(lit.code[s]) << n
+			n += uint(lit.length[s])
+			acc |= uint64(length-lengthBase[s]) << n
+			n += uint(lengthExtra[s])
+			x := symbolOfDistance(d)
+			acc |= uint64(dist.code[x]) << n
+			n += uint(dist.length[x])
+			acc |= uint64(d-uint32(distBase[x])) << n
+			n += uint(distExtra[x])
+		}
+		binary.LittleEndian.PutUint64(out[at:], acc)
+		at += int(n >> 3)
+		acc >>= n &^ 7
+		n &= 7
+	}
+	w.out, w.acc, w.n = out[:at], acc, n
+	w.put(uint64(lit.code[endOfBlock]), uint(lit.length[endOfBlock]))
+}
