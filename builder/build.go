@@ -307,7 +307,7 @@ func config(s *Spec, base image.Base, created time.Time, report *profiles.Report
 		Services: s.Layout.Describe(),
 	}
 	if s.Layout.Scratch != nil {
-		c.Scratch = s.Layout.Scratch.Path
+		c.Scratch = s.Layout.Scratch.MountPoint()
 	}
 	for _, m := range s.Layout.Mutables {
 		c.Mutable = append(c.Mutable, image.Mutable{Paths: m.Paths, Rule: m.Rule})
@@ -335,21 +335,26 @@ func (b *Built) Write(ctx context.Context, l *registry.Layout, tag string, only 
 	if err != nil {
 		return "", err
 	}
+	stage := l.Stage()
+	defer stage.Close()
 	written := make([][]image.Artifact, len(blocks)+1)
 	g, gctx := errgroup.WithContext(ctx)
 	for i, k := range blocks {
 		g.Go(func() (err error) {
-			if written[i], err = k.Writer.Write(gctx, k.ID, b.Source, l); err != nil {
+			if written[i], err = k.Writer.Write(gctx, k.ID, b.Source, stage); err != nil {
 				return fmt.Errorf("artifact %q: %w", k.ID, err)
 			}
 			return nil
 		})
 	}
 	g.Go(func() (err error) {
-		written[len(blocks)], err = b.evidence(gctx, l)
+		written[len(blocks)], err = b.evidence(gctx, stage)
 		return err
 	})
 	if err := g.Wait(); err != nil {
+		return "", err
+	}
+	if err := stage.Commit(); err != nil {
 		return "", err
 	}
 	b.Config.Artifacts = slices.Concat(written...)
@@ -379,7 +384,7 @@ func choose(blocks []KindBlock, only []string) ([]KindBlock, error) {
 
 // evidence writes what every image has: the content manifest, the report on its controls, and
 // what it wants of its dock.
-func (b *Built) evidence(ctx context.Context, l *registry.Layout) ([]image.Artifact, error) {
+func (b *Built) evidence(ctx context.Context, to *registry.Stage) ([]image.Artifact, error) {
 	content := image.NewContent(b.Source.Tree)
 	dock, err := b.Source.Spec.Layout.Dock(b.Source.Selection)
 	if err != nil {
@@ -399,7 +404,7 @@ func (b *Built) evidence(ctx context.Context, l *registry.Layout) ([]image.Artif
 		{"report", "report", image.TypeReport, bytesOf(report)},
 		{"dock/requirements", "dock", image.TypeDock, bytesOf(dock)},
 	} {
-		a, err := put(ctx, l, image.Artifact{Name: e.name, Kind: e.kind, MediaType: e.mediaType}, image.None, e.write)
+		a, err := put(ctx, to, image.Artifact{Name: e.name, Kind: e.kind, MediaType: e.mediaType}, image.None, e.write)
 		if err != nil {
 			return nil, fmt.Errorf("artifact %q: %w", e.name, err)
 		}

@@ -21,11 +21,11 @@ type Kind struct {
 	New   func(body hcl.Body, ctx *hcl.EvalContext) (Writer, hcl.Diagnostics)
 }
 
-// A Writer writes the artifacts of one block of the spec. Write puts blobs into the layout, names
+// A Writer writes the artifacts of one block of the spec. Write puts blobs into the stage, names
 // the artifacts after id and returns them in a fixed order; what it writes depends on src only.
 // Several Writers run at once over the same source.
 type Writer interface {
-	Write(ctx context.Context, id string, src *Source, to *registry.Layout) ([]image.Artifact, error)
+	Write(ctx context.Context, id string, src *Source, to *registry.Stage) ([]image.Artifact, error)
 }
 
 // A Source is what artifacts are made of.
@@ -43,7 +43,7 @@ var Kinds = []Kind{
 }
 
 // put writes one blob, compressed as asked for, and describes it.
-func put(ctx context.Context, to *registry.Layout, a image.Artifact, c image.Compression, write func(io.Writer) error) (image.Artifact, error) {
+func put(ctx context.Context, to *registry.Stage, a image.Artifact, c image.Compression, write func(io.Writer) error) (image.Artifact, error) {
 	b, err := to.Create()
 	if err != nil {
 		return a, err

@@ -36,7 +36,7 @@ func defaultZone() *Zone {
 }
 
 // Write writes the archive and the zonecfg(8) command file that goes with it.
-func (z *Zone) Write(ctx context.Context, id string, src *Source, to *registry.Layout) ([]image.Artifact, error) {
+func (z *Zone) Write(ctx context.Context, id string, src *Source, to *registry.Stage) ([]image.Artifact, error) {
 	brand := z.Brand
 	if brand == "" {
 		brand = profiles.DefaultBrand(src.Spec.Image.OS)

@@ -196,11 +196,12 @@ func (l *Layout) PutBlob(data []byte) (string, error) {
 // A Blob is a blob being written. It is hashed on the way, and belongs to the layout after Commit.
 // A Blob is used by one goroutine at a time.
 type Blob struct {
-	l    *Layout
-	f    *os.File
-	buf  *bufio.Writer // gathers small writes
-	hash hashWriter
-	size int64
+	l     *Layout
+	stage *Stage // that keeps it when it is finished, or nil
+	f     *os.File
+	buf   *bufio.Writer // gathers small writes
+	hash  hashWriter
+	size  int64
 }
 
 // Create begins a blob.
@@ -241,10 +242,15 @@ func (w blobWriter) Write(p []byte) (int, error) {
 func (b *Blob) Write(p []byte) (int, error) { return b.buf.Write(p) }
 
 // Commit makes the blob part of the layout, safe on disk, and returns its digest and its size in
-// bytes. That the layout has the blob already is no error. After an error the blob is gone.
+// bytes. That the layout has the blob already is no error. After an error the blob is gone. A blob
+// of a [Stage] becomes part of the layout with the stage.
 func (b *Blob) Commit() (digest string, size int64, err error) {
 	if digest, err = b.finish(); err != nil {
 		return "", 0, err
+	}
+	if b.stage != nil {
+		b.stage.keep(digest, b)
+		return digest, b.size, nil
 	}
 	return digest, b.size, b.install(digest)
 }
