@@ -3,6 +3,7 @@ package image
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -130,6 +131,10 @@ func ParseConfig(data []byte) (*Config, error) {
 			return nil, fmt.Errorf("image config: artifact %q: negative size", a.Name)
 		}
 		seen[a.Name] = true
+	}
+	// Members in another case or order would be understood differently by other readers.
+	if again, err := c.Marshal(); err != nil || !bytes.Equal(again, data) {
+		return nil, errors.Join(errors.New("image config: not in canonical form"), err)
 	}
 	return c, nil
 }
