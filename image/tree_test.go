@@ -106,8 +106,11 @@ func TestSymbolicLinksStayInside(t *testing.T) {
 // TestFreezeIsCanonical makes one tree in several orders of its names.
 func TestFreezeIsCanonical(t *testing.T) {
 	objects := []Entry{
-		{Name: "d", Mode: fs.ModeDir | 0o755}, {Name: "d-x", Mode: 0o644}, {Name: "d/one", Mode: 0o644},
-		{Name: "m", Mode: 0o644}, {Name: "z", Mode: 0o4755},
+		{Name: "d", Mode: fs.ModeDir | 0o755},
+		{Name: "d-x", Mode: 0o644},
+		{Name: "d/one", Mode: 0o644},
+		{Name: "m", Mode: 0o644},
+		{Name: "z", Mode: 0o4755},
 	}
 	links := []Entry{{Name: "a"}, {Name: "d/two"}, {Name: "y"}}
 	var want string
