@@ -32,30 +32,24 @@ func newSchema(names string) schema {
 func fold(name string) string { return strings.ToLower(strings.ToUpper(name)) }
 
 // decode decodes one document into v. It refuses unknown and repeated members, names in another
-// case, text that is not UTF-8, and trailing data.
+// case, text that is not UTF-8, and trailing data. What is somebody else's is only checked to be
+// JSON.
 func (s schema) decode(data []byte, v any) error {
 	if !utf8.Valid(data) {
 		return errors.New("not UTF-8")
 	}
-	if !json.Valid(data) { // it bounds the depth, too
-		err := json.Unmarshal(data, new(json.RawMessage))
-		return fmt.Errorf("not a JSON document: %w", err)
-	}
-	if err := s.walk(json.NewDecoder(bytes.NewReader(data)), false); err != nil {
-		return err
-	}
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
-	if err := d.Decode(v); err != nil {
-		return errors.New(strings.TrimPrefix(err.Error(), "json: "))
+	if err := d.Decode(v); err != nil { // it bounds the depth, too
+		return fmt.Errorf("not the JSON that it should be: %s", strings.TrimPrefix(err.Error(), "json: "))
 	}
 	if _, err := d.Token(); err != io.EOF {
 		return errors.New("data behind the document")
 	}
-	return nil
+	return s.walk(json.NewDecoder(bytes.NewReader(data)))
 }
 
-func (s schema) walk(d *json.Decoder, free bool) error {
+func (s schema) walk(d *json.Decoder) error {
 	tok, err := d.Token()
 	if err != nil {
 		return err
@@ -66,7 +60,6 @@ func (s schema) walk(d *json.Decoder, free bool) error {
 	}
 	seen := map[string]bool{}
 	for d.More() {
-		inner := free
 		if delim == '{' {
 			key, err := d.Token()
 			if err != nil {
@@ -77,14 +70,17 @@ func (s schema) walk(d *json.Decoder, free bool) error {
 				return fmt.Errorf("member %q twice", name)
 			}
 			seen[name] = true
-			if !free {
-				if want, ok := s.exact[fold(name)]; ok && want != name {
-					return fmt.Errorf("member %q: want %q", name, want)
+			if want, ok := s.exact[fold(name)]; ok && want != name {
+				return fmt.Errorf("member %q: want %q", name, want)
+			}
+			if s.free[name] {
+				if err := d.Decode(new(json.RawMessage)); err != nil {
+					return err
 				}
-				inner = s.free[name]
+				continue
 			}
 		}
-		if err := s.walk(d, inner); err != nil {
+		if err := s.walk(d); err != nil {
 			return err
 		}
 	}

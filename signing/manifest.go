@@ -201,6 +201,14 @@ func ClassicLayers(manifest []byte) ([]Descriptor, error) {
 // SignatureOf returns the signature, in base64, that a layer of [ClassicLayers] carries.
 func SignatureOf(layer Descriptor) string { return layer.Annotations[annotationSignature] }
 
+// Decides says whether a referrer with these annotations, those of its manifest or of its entry in
+// the list of referrers, may decide over a release. Who only verifies need not fetch others: the
+// annotations are not signed, but whoever can put a wrong one there can as well hide the referrer.
+func Decides(annotations map[string]string) bool {
+	t, ok := annotations[annotationPredicate]
+	return !ok || limitOf(t) == MaxBundle
+}
+
 // BundleLayer returns the layer of a referrer's manifest that has its bundle, and false if the
 // referrer is something else. What registries say of the manifest's type is not relied on.
 func BundleLayer(manifest []byte) (Descriptor, bool) {

@@ -42,6 +42,10 @@ func TestReferrer(t *testing.T) {
 		}
 	}
 
+	if !Decides(m.Descriptor.Annotations) || !Decides(nil) || Decides(map[string]string{annotationPredicate: PredicateSPDX}) {
+		t.Error("a release does not decide, or an SBOM does")
+	}
+
 	_, err = Referrer(b, Descriptor{Digest: digestOf("db")}, now)
 	wantError(t, err, "the bundle is not about")
 	_, err = Referrer([]byte("{}"), subject, now)

@@ -64,9 +64,14 @@ func ForKeys(keys ...*PublicKey) *Policy {
 	return &Policy{Rules: []Rule{r}}
 }
 
-// Rule returns the rule for a reference, or nil. References are compared as they are written:
-// HOST[:PORT]/REPO, oci:DIR, oci-archive:FILE, a tag or digest behind it or not.
+// Rule returns the rule for a reference, or nil: [docker://]HOST[:PORT]/REPO, oci:DIR,
+// oci-archive:FILE, a tag or digest behind it or not. References are compared as they are written,
+// but for the case of a host.
 func (p *Policy) Rule(reference string) *Rule {
+	if _, ok := repository(reference); ok {
+		host, rest, _ := strings.Cut(strings.TrimPrefix(reference, "docker://"), "/")
+		reference = strings.ToLower(host) + "/" + rest
+	}
 	for i := range p.Rules {
 		if within(reference, p.Rules[i].Prefix) {
 			return &p.Rules[i]

@@ -111,6 +111,7 @@ func TestRuleOfReference(t *testing.T) {
 		{"registry.example/isc", "registry.example/isc/web:1.0", true},
 		{"registry.example/isc", "registry.example/isc:1.0", true},
 		{"registry.example/isc", "registry.example/isc@sha256:00", true},
+		{"registry.example/isc", "docker://Registry.EXAMPLE/isc/web", true},
 		{"registry.example/isc/", "registry.example/isc/web", true},
 		{"registry.example/isc", "registry.example/iscariot", false},
 		{"registry.example/isc", "registry.example/is", false},

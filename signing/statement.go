@@ -55,7 +55,7 @@ type Subject struct {
 }
 
 var statementSchema = newSchema(`_type subject predicateType predicate*
-	name digest* uri mediaType downloadLocation content annotations*`)
+	name digest uri mediaType downloadLocation content annotations*`)
 
 var digestForm = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
 
@@ -100,8 +100,7 @@ func (s *Statement) Marshal() ([]byte, error) {
 	return data, nil
 }
 
-// ParseStatement decodes a statement strictly. The predicate is checked for members that appear
-// twice, and else left to its own parser.
+// ParseStatement decodes a statement strictly. The predicate is left to its own parser.
 func ParseStatement(data []byte) (*Statement, error) {
 	s := new(Statement)
 	if err := parseStatement(data, s); err != nil {

@@ -287,6 +287,24 @@ func TestExplanation(t *testing.T) {
 	golden(t, "explanation.golden", []byte(b.String()))
 }
 
+// BenchmarkVerifyBesideSBOM has an attestation of a megabyte beside the release.
+func BenchmarkVerifyBesideSBOM(b *testing.B) {
+	w := newWorld(b)
+	w.release("release", nil)
+	item := `{"SPDXID":"SPDXRef-1","name":"libc6","versionInfo":"2.36-9","licenseConcluded":"NOASSERTION"},`
+	s, err := NewStatement(w.Digest, PredicateSPDX, json.RawMessage("["+strings.Repeat(item, 7000)+"1]"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	w.add(bundle(b, key(b, "release"), s))
+	b.SetBytes(int64(len(w.Candidates[1].Bundle)))
+	for b.Loop() {
+		if _, err := Verify(w.Input); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 func BenchmarkVerify(b *testing.B) {
 	w := newWorld(b)
 	w.release("release", nil)
