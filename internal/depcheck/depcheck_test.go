@@ -51,7 +51,7 @@ var testOnly = map[string]int{
 	"internal/realtest":     5,
 	"internal/testlog":      5,
 	"internal/gen/controls": 5,
-	"internal/kindtest":     3,
+	"internal/kindtest":     4,
 	"internal/hosttest":     4,
 }
 
