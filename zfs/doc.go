@@ -9,6 +9,10 @@
 // writes a full stream of one snapshot. Memory is an index of the objects; contents are never
 // held. The bytes depend on the objects and the [Options] only.
 //
+// [Stream.WriteIncrement] writes only what differs from an earlier version, whose [Map] must have
+// been kept, and given as the base of all versions after it, so that objects keep their numbers.
+// The guid is the same whichever way a version is received.
+//
 // There are two profiles. [ZPL5] is ZPL version 5 with system attributes and needs no pool
 // feature: every OpenZFS and every illumos receives it. [ZPL4] is for pools of a version below 24
 // and can be mounted by the newer ones as well. Streams are never compound and carry no

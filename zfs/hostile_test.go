@@ -82,7 +82,7 @@ func newRaw(w io.Writer) *raw {
 }
 
 func (r *raw) begin(edit func(u []byte)) {
-	r.encoder.begin(&Options{Name: "a@b"})
+	r.encoder.begin(&Options{Name: "a@b"}, 0, 0)
 	if edit != nil {
 		edit(r.buf[8:])
 		r.sum = fletcher4{}

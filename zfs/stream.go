@@ -29,6 +29,10 @@ type Options struct {
 	// LZ4 compresses file contents in the stream and, since receivers store blocks as they come,
 	// on the pool, which must have feature@lz4_compress.
 	LZ4 bool
+	// Base is the map of the version before, or of any earlier one: objects that are in both keep
+	// their numbers, which increments from it and from those before it depend on. A stream with a
+	// base is as full as one without.
+	Base *Map
 }
 
 // limits of names: those of hosts, and of the field in BEGIN.
@@ -49,7 +53,7 @@ type node struct {
 	same              *node // the object, if this is a further name of it
 	attrs             *node // hidden directory of extended attributes
 	hidden            bool  // it is one, or a value in it
-	number            uint64
+	number, gen       uint64
 	links             uint64
 	names             uint64 // in a directory
 }
@@ -60,6 +64,9 @@ type Stream struct {
 	nodes []*node // by number
 	root  *node
 	guid  uint64
+	// What the version of ours is, counted from a first one without a base, and the first number
+	// that neither it nor one before it has used.
+	version, next uint64
 }
 
 // NewStream takes the objects of a file system, in any order, and reports everything in them that
@@ -110,13 +117,14 @@ func NewStream(objects iter.Seq2[*Object, error], o Options) (*Stream, error) {
 	if err := errs.err(); err != nil {
 		return nil, err
 	}
-	s.enumerate(nodes)
+	s.collect(nodes)
+	s.enumerate()
 	s.guid = s.digest()
 	return s, nil
 }
 
 // GUID returns the guid that the received snapshot has. It derives from all that the stream says:
-// two streams with the same guid are the same to the byte.
+// two full streams with the same guid are the same to the byte.
 func (s *Stream) GUID() uint64 { return s.guid }
 
 // Len returns the number of objects, the hidden ones of extended attributes included.
@@ -129,6 +137,9 @@ func (o *Options) check() error {
 	}
 	if o.Layout != Top && o.Layout != ZonePath {
 		errs = append(errs, fmt.Errorf("%v: not known", o.Layout))
+	}
+	if b := o.Base; b != nil && b.options != o.identity() {
+		errs = append(errs, fmt.Errorf("the base is of %s, this is of %s", b.options, o.identity()))
 	}
 	if o.Platform < Linux || o.Platform > Illumos {
 		errs = append(errs, fmt.Errorf("%v: not known", o.Platform))
@@ -144,6 +155,11 @@ func (o *Options) check() error {
 		errs = append(errs, fmt.Errorf("creation time %v: before 1970", o.Created))
 	}
 	return errors.Join(errs...)
+}
+
+// identity names what a version has in common with its base.
+func (o *Options) identity() string {
+	return fmt.Sprintf("%v %v %v", o.Profile, o.Layout, o.Platform)
 }
 
 // directoryXattrs reports whether extended attributes are files in a hidden directory.
@@ -354,32 +370,22 @@ func (n *node) add(c *node) {
 	}
 }
 
-// enumerate gives every object its number, in the order of their first names, and makes the hidden
-// directories of extended attributes, which follow their owner.
-func (s *Stream) enumerate(nodes []*node) {
+// collect takes the objects among the names, in order, and makes the hidden directories of
+// extended attributes, which follow their owner.
+func (s *Stream) collect(names []*node) {
 	s.root.links += 2
-	next := uint64(objFirst)
-	add := func(n *node) {
-		n.number = next
-		if n == s.root {
-			n.number = objRoot
-		} else {
-			next++
-		}
-		s.nodes = append(s.nodes, n)
-	}
-	for _, n := range nodes {
+	for _, n := range names {
 		if n.Link != "" {
 			continue
 		}
-		add(n)
+		s.nodes = append(s.nodes, n)
 		if len(n.Xattrs) == 0 || !s.opt.directoryXattrs() {
 			continue
 		}
 		dir := &node{Object: Object{
-			Path: n.Path + "//", Mode: fs.ModeDir | fs.ModeSticky | 0o777, UID: n.UID, GID: n.GID, ModTime: n.ModTime,
+			Path: n.Path + hiddenMark, Mode: fs.ModeDir | fs.ModeSticky | 0o777, UID: n.UID, GID: n.GID, ModTime: n.ModTime,
 		}, hidden: true, links: 2}
-		add(dir)
+		s.nodes = append(s.nodes, dir)
 		for _, name := range slices.Sorted(maps.Keys(n.Xattrs)) {
 			value := n.Xattrs[name]
 			v := &node{Object: Object{
@@ -388,13 +394,39 @@ func (s *Stream) enumerate(nodes []*node) {
 				Open: func() (Content, error) { return BytesContent(value), nil },
 			}, hidden: true}
 			dir.add(v)
-			add(v)
+			s.nodes = append(s.nodes, v)
 		}
 		dir.parent, n.attrs = n, dir
 	}
 }
 
-// digest returns the guid: 64 bits of a digest of everything that the stream depends on.
+// hiddenMark ends the path of a hidden directory; no object of ours can have such a path.
+const hiddenMark = "//"
+
+// enumerate gives every object its number and generation, and sorts them by number: as the base
+// has them, and else in the order of their first names.
+func (s *Stream) enumerate() {
+	s.version, s.next = 1, objFirst
+	if s.opt.Base != nil {
+		s.version, s.next = s.opt.Base.version+1, s.opt.Base.next
+		s.opt.Base.assign(s)
+	}
+	s.root.number = objRoot
+	if s.root.gen == 0 {
+		s.root.gen = s.version
+	}
+	for _, n := range s.nodes {
+		if n.number == 0 {
+			n.number, n.gen = s.next, s.version
+			s.next++
+		}
+	}
+	slices.SortFunc(s.nodes, func(a, b *node) int { return cmp.Compare(a.number, b.number) })
+}
+
+// digest returns the guid: 64 bits of a digest of everything that the file system depends on. It
+// does not say how it comes to the receiver: a version has one guid, received whole or as an
+// increment.
 func (s *Stream) digest() uint64 {
 	h := sha256.New()
 	var b []byte
@@ -416,10 +448,10 @@ func (s *Stream) digest() uint64 {
 	if s.opt.LZ4 {
 		lz4 = lz4Format
 	}
-	num(0, uint64(s.opt.Created.Unix()), lz4, uint64(len(s.nodes))) // the 0 is fromguid
+	num(uint64(s.opt.Created.Unix()), lz4, uint64(len(s.nodes)))
 	for _, n := range s.nodes {
 		mode, _ := statMode(n.Mode)
-		num(n.number, n.parent.number, n.links, mode, uint64(n.UID), uint64(n.GID),
+		num(n.number, n.gen, n.parent.number, n.links, mode, uint64(n.UID), uint64(n.GID),
 			uint64(n.ModTime.Unix()), uint64(n.ModTime.Nanosecond()), uint64(n.Size),
 			uint64(n.Rdev.Major), uint64(n.Rdev.Minor))
 		str(n.Target)
@@ -462,7 +494,7 @@ func (n *node) znode(o *Options) (*znode, error) {
 		return nil, err
 	}
 	z := &znode{
-		gen: 1, uid: uint64(n.UID), gid: uint64(n.GID), links: n.links,
+		gen: n.gen, uid: uint64(n.UID), gid: uint64(n.GID), links: n.links,
 		sec: uint64(n.ModTime.Unix()), nsec: uint64(n.ModTime.Nanosecond()),
 		flags: pflagTrivialACL | pflagArchive | pflagAVModified, size: uint64(n.Size),
 	}

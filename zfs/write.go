@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 )
 
 // writeBuffer is how much of a stream is collected before it is written out: some records, so
@@ -15,24 +16,15 @@ const writeBuffer = 512 << 10
 
 var zeroBlock [recordSize]byte
 
-// Write writes the stream to w in one pass over the objects, opening the contents one after the
-// other. It may be called again and writes the same bytes as long as the contents are the same.
+// Write writes the full stream to w in one pass over the objects, opening the contents one after
+// the other. It may be called again and writes the same bytes as long as the contents are the same.
 func (s *Stream) Write(ctx context.Context, w io.Writer) error {
-	e := &encoder{ctx: ctx, w: w, buf: make([]byte, 0, writeBuffer), guid: s.guid, lz4: s.opt.LZ4}
-	e.begin(&s.opt)
+	e := s.encoder(ctx, w)
+	e.begin(&s.opt, 0, 0)
 	e.freeObjects(0, 1)
-	if err := s.system(e); err != nil {
-		return err
-	}
-	for _, n := range s.nodes {
-		if err := ctx.Err(); err != nil {
+	for _, o := range s.all() {
+		if err := o.write(e); err != nil {
 			return err
-		}
-		if n == s.root {
-			continue // written among the objects with fixed numbers
-		}
-		if err := s.node(e, n); err != nil {
-			return fmt.Errorf("object %q: %w", n.Path, err)
 		}
 	}
 	// The dnodes that share the last block. Never further: zfs-fuse and early OpenZFS loop over
@@ -43,75 +35,147 @@ func (s *Stream) Write(ctx context.Context, w io.Writer) error {
 	return e.end()
 }
 
-// system writes the objects with fixed numbers: those that describe the file system, and its root.
-func (s *Stream) system(e *encoder) error {
-	master := []zapEntry{
-		{name: "ROOT", value: objRoot},
-		{name: "DELETE_QUEUE", value: objUnlinked},
-		{name: "utf8only"},
-		{name: "normalization"},
-		{name: "casesensitivity"},
-	}
-	if s.opt.Profile == ZPL4 {
-		master = append(master, zapEntry{name: "VERSION", value: 4})
-	} else {
-		master = append(master, zapEntry{name: "VERSION", value: 5}, zapEntry{name: "SA_ATTRS", value: objSAMaster})
-	}
-	if err := e.zap(object{number: objMaster, kind: typeMaster}, master, false); err != nil {
-		return err
-	}
-	if err := e.zap(object{number: objUnlinked, kind: typeUnlinked}, nil, false); err != nil {
-		return err
-	}
-	if err := s.node(e, s.root); err != nil {
-		return fmt.Errorf("object %q: %w", s.root.Path, err)
-	}
-	if s.opt.Profile == ZPL4 {
-		return nil
-	}
-	if err := e.zap(object{number: objSAMaster, kind: typeSAMaster}, []zapEntry{
-		{name: "REGISTRY", value: objSARegistry}, {name: "LAYOUTS", value: objSALayouts},
-	}, false); err != nil {
-		return err
-	}
-	if err := e.zap(object{number: objSARegistry, kind: typeSARegistry}, registryEntries(), false); err != nil {
-		return err
-	}
-	return e.zap(object{number: objSALayouts, kind: typeSALayouts}, layoutEntries(), true)
+func (s *Stream) encoder(ctx context.Context, w io.Writer) *encoder {
+	return &encoder{ctx: ctx, w: w, buf: make([]byte, 0, writeBuffer), guid: s.guid, lz4: s.opt.LZ4}
 }
 
-// node writes all records of one object.
-func (s *Stream) node(e *encoder, n *node) error {
+// A numbered is something with an object number: a node, or a table that describes the file system.
+type numbered struct {
+	s      *Stream
+	number uint64
+	node   *node // or
+	table  *table
+}
+
+// A table is an object with a fixed number that describes the file system.
+type table struct {
+	number  uint64
+	kind    uint32
+	entries func() []zapEntry
+	fat     bool
+}
+
+// tables returns those objects.
+func (s *Stream) tables() []table {
+	master := func() []zapEntry {
+		entries := []zapEntry{
+			{name: "ROOT", value: objRoot},
+			{name: "DELETE_QUEUE", value: objUnlinked},
+			{name: "utf8only"},
+			{name: "normalization"},
+			{name: "casesensitivity"},
+		}
+		if s.opt.Profile == ZPL4 {
+			return append(entries, zapEntry{name: "VERSION", value: 4})
+		}
+		return append(entries, zapEntry{name: "VERSION", value: 5}, zapEntry{name: "SA_ATTRS", value: objSAMaster})
+	}
+	t := []table{
+		{objMaster, typeMaster, master, false},
+		{objUnlinked, typeUnlinked, func() []zapEntry { return nil }, false},
+	}
+	if s.opt.Profile == ZPL4 {
+		return t
+	}
+	return append(
+		t,
+		table{objSAMaster, typeSAMaster, func() []zapEntry {
+			return []zapEntry{{name: "REGISTRY", value: objSARegistry}, {name: "LAYOUTS", value: objSALayouts}}
+		}, false},
+		table{objSARegistry, typeSARegistry, registryEntries, false},
+		table{objSALayouts, typeSALayouts, layoutEntries, true},
+	)
+}
+
+// all yields every object by number.
+func (s *Stream) all() iter.Seq2[uint64, numbered] {
+	return func(yield func(uint64, numbered) bool) {
+		tables := s.tables()
+		for _, n := range s.nodes {
+			for len(tables) > 0 && tables[0].number < n.number {
+				if !yield(tables[0].number, numbered{s, tables[0].number, nil, &tables[0]}) {
+					return
+				}
+				tables = tables[1:]
+			}
+			if !yield(n.number, numbered{s, n.number, n, nil}) {
+				return
+			}
+		}
+		for i := range tables {
+			if !yield(tables[i].number, numbered{s, tables[i].number, nil, &tables[i]}) {
+				return
+			}
+		}
+	}
+}
+
+// write writes all records of one object.
+func (o numbered) write(e *encoder) error {
+	if err := e.ctx.Err(); err != nil {
+		return err
+	}
+	if o.node == nil {
+		return e.zap(object{number: o.number, kind: o.table.kind}, o.table.entries(), o.table.fat)
+	}
+	if err := o.s.node(e, o.node); err != nil {
+		return fmt.Errorf("object %q: %w", o.node.Path, err)
+	}
+	return nil
+}
+
+// object returns what goes into the OBJECT record of a node, but for the size of its blocks.
+func (s *Stream) object(n *node) (object, error) {
 	z, err := n.znode(&s.opt)
+	if err != nil {
+		return object{}, err
+	}
+	o := object{number: n.number, kind: typeFile, bonusType: typeSA}
+	if n.Mode.IsDir() {
+		o.kind = typeDirectory
+	}
+	if s.opt.Profile == ZPL4 {
+		o.bonusType, o.bonus = typeZnode, z.bonus4()
+	} else {
+		o.bonus, o.spill, err = z.sa()
+	}
+	return o, err
+}
+
+// content returns the size of the blocks' content of what is not a directory, and how to open it.
+func (s *Stream) content(n *node) (int64, func() (Content, error)) {
+	switch n.Mode.Type() {
+	case 0:
+		return n.Size, n.Open
+	case fs.ModeSymlink:
+		if s.opt.Profile == ZPL4 && znodeSize+len(n.Target) > maxBonus {
+			return int64(len(n.Target)), func() (Content, error) { return BytesContent([]byte(n.Target)), nil }
+		}
+	}
+	return 0, nil
+}
+
+// dirEntries returns the entries of a directory as its zap holds them, in the order of the names.
+func (n *node) dirEntries() []zapEntry {
+	entries := make([]zapEntry, 0, n.names)
+	for c := n.child; c != nil; c = c.next {
+		mode, _ := statMode(c.object().Mode) // checked by NewStream
+		entries = append(entries, zapEntry{name: base(c.Path), value: mode>>12<<60 | c.object().number})
+	}
+	return entries
+}
+
+// node writes all records of a node.
+func (s *Stream) node(e *encoder, n *node) error {
+	o, err := s.object(n)
 	if err != nil {
 		return err
 	}
-	o := object{number: n.number, kind: typeFile, bonusType: typeSA}
-	if s.opt.Profile == ZPL4 {
-		o.bonusType, o.bonus = typeZnode, z.bonus4()
-	} else if o.bonus, o.spill, err = z.sa(); err != nil {
-		return err
+	if n.Mode.IsDir() {
+		return e.zap(o, n.dirEntries(), false)
 	}
-	switch n.Mode.Type() {
-	case fs.ModeDir:
-		o.kind = typeDirectory
-		entries := make([]zapEntry, 0, n.names)
-		for c := n.child; c != nil; c = c.next {
-			mode, err := statMode(c.object().Mode)
-			if err != nil {
-				return err
-			}
-			entries = append(entries, zapEntry{name: base(c.Path), value: mode>>12<<60 | c.object().number})
-		}
-		return e.zap(o, entries, false)
-	case fs.ModeSymlink:
-		if s.opt.Profile == ZPL4 && znodeSize+len(n.Target) > maxBonus {
-			return e.file(o, int64(len(n.Target)), func() (Content, error) { return BytesContent([]byte(n.Target)), nil })
-		}
-	case 0:
-		return e.file(o, n.Size, n.Open)
-	}
-	return e.file(o, 0, nil)
+	size, open := s.content(n)
+	return e.file(o, size, open)
 }
 
 // An object is what goes into an OBJECT record and, if it has one, its spill block.
@@ -134,6 +198,7 @@ type encoder struct {
 	sum     fletcher4
 	guid    uint64
 	next    uint64 // first object number that has not been spoken of
+	delta   bool   // an increment: numbers between objects stay what they are
 	lz4     bool
 	packer  lz4Packer
 	scratch []byte
@@ -169,7 +234,7 @@ func (e *encoder) flush() {
 	e.buf = e.buf[:0]
 }
 
-func (e *encoder) begin(o *Options) {
+func (e *encoder) begin(o *Options, fromGUID uint64, flags uint32) {
 	u, _ := e.record(RecordBegin, 0)
 	le := binary.LittleEndian
 	var f uint64
@@ -183,8 +248,9 @@ func (e *encoder) begin(o *Options) {
 	le.PutUint64(u[8:], headerSubstream|f<<2)
 	le.PutUint64(u[16:], uint64(o.Created.Unix()))
 	le.PutUint32(u[24:], objsetZFS)
-	le.PutUint32(u[28:], flagFreeRecords|flagSpillBlock)
+	le.PutUint32(u[28:], flagFreeRecords|flagSpillBlock|flags)
 	le.PutUint64(u[32:], e.guid)
+	le.PutUint64(u[40:], fromGUID)
 	copy(u[48:], o.Name)
 	e.sum.add(e.buf[e.start:])
 }
@@ -218,7 +284,7 @@ func (e *encoder) free(number, off, length uint64) {
 // object writes an OBJECT record, what frees the numbers before it, and what frees blocks behind
 // its last one.
 func (e *encoder) object(o *object, end uint64) {
-	if o.number > e.next {
+	if !e.delta && o.number > e.next {
 		e.freeObjects(e.next, o.number-e.next)
 	}
 	e.next = o.number + 1
@@ -288,11 +354,16 @@ func fileBlock(size int64) int {
 	return max(minBlock, roundUp(int(min(size, recordSize)), minBlock))
 }
 
+// fileEnd returns where the last block of a file ends.
+func fileEnd(size int64) uint64 {
+	bs := uint64(fileBlock(size))
+	return (uint64(size) + bs - 1) / bs * bs
+}
+
 // file writes an object that holds size bytes of content.
 func (e *encoder) file(o object, size int64, open func() (Content, error)) error {
 	o.blockSize = fileBlock(size)
-	bs := int64(o.blockSize)
-	e.object(&o, (uint64(size)+uint64(bs)-1)/uint64(bs)*uint64(bs))
+	e.object(&o, fileEnd(size))
 	if size > 0 {
 		c, err := open()
 		if err != nil {
