@@ -213,7 +213,8 @@ type Compressor struct {
 	buf   []byte
 	jobs  chan *frameJob
 	order chan *frameJob
-	free  chan []byte
+	ins   chan []byte // to be used again
+	outs  chan []byte
 	done  chan struct{}
 	fail  error // of the goroutine that writes; valid once done is closed
 	stop  atomic.Bool
@@ -250,7 +251,8 @@ func NewCompressor(ctx context.Context, w io.Writer, c Compression) (io.WriteClo
 	}
 	z.jobs = make(chan *frameJob, workers)
 	z.order = make(chan *frameJob, workers)
-	z.free = make(chan []byte, 2*workers+2)
+	z.ins = make(chan []byte, workers+2)
+	z.outs = make(chan []byte, workers+2)
 	z.done = make(chan struct{})
 	z.buf = make([]byte, 0, Frame)
 	for range workers {
@@ -278,7 +280,6 @@ func NewCompressor(ctx context.Context, w io.Writer, c Compression) (io.WriteClo
 // drain writes finished frames in order.
 func (z *Compressor) drain() {
 	defer close(z.done)
-	var out []byte
 	for j := range z.order {
 		err := <-j.ready
 		if z.fail == nil && err != nil {
@@ -288,24 +289,24 @@ func (z *Compressor) drain() {
 			_, z.fail = z.w.Write(j.out)
 		}
 		z.stop.Store(z.fail != nil)
-		out = j.out
-		select {
-		case z.free <- j.in[:0]:
-		default:
-		}
-		select {
-		case z.free <- out[:0]:
-		default:
-		}
+		putBack(z.ins, j.in)
+		putBack(z.outs, j.out)
 	}
 }
 
-func (z *Compressor) buffer() []byte {
+func putBack(free chan []byte, b []byte) {
 	select {
-	case b := <-z.free:
+	case free <- b[:0]:
+	default:
+	}
+}
+
+func take(free chan []byte, size int) []byte {
+	select {
+	case b := <-free:
 		return b
 	default:
-		return make([]byte, 0, Frame)
+		return make([]byte, 0, size)
 	}
 }
 
@@ -336,8 +337,8 @@ func (z *Compressor) submit() error {
 	if z.stop.Load() {
 		return errStopped
 	}
-	j := &frameJob{in: z.buf, out: z.buffer(), ready: make(chan error, 1)}
-	z.buf = z.buffer()
+	j := &frameJob{in: z.buf, out: take(z.outs, Frame+Frame/64), ready: make(chan error, 1)}
+	z.buf = take(z.ins, Frame)
 	z.order <- j
 	z.jobs <- j
 	return nil

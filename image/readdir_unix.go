@@ -5,6 +5,7 @@ package image
 import (
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -27,6 +28,7 @@ type dirWalk struct {
 	src  *dirSource
 	dev  uint64
 	seen map[inode]string // first name of objects with several
+	attr xattrReader
 }
 
 // walk enters all that is below the source's folder.
@@ -57,7 +59,7 @@ func (w *dirWalk) dir(f *os.File, rel string, st *unix.Stat_t) error {
 	if err != nil {
 		return reading(w.src.dir, rel, err)
 	}
-	if e.Xattrs, err = fdXattrs(int(f.Fd())); err != nil {
+	if e.Xattrs, err = w.attr.fd(int(f.Fd())); err != nil {
 		return reading(w.src.dir, rel, err)
 	}
 	if err := w.enter(e, rel, 0); err != nil {
@@ -111,40 +113,43 @@ func (w *dirWalk) object(dirfd int, name, rel string) error {
 		}
 		return w.dir(f, rel, &st)
 	case 0:
-		fd, err := openat(dirfd, name, 0)
-		if err != nil {
-			return reading(w.src.dir, rel, err)
-		}
-		defer unix.Close(fd)
-		if err := unix.Fstat(fd, &st); err != nil {
-			return reading(w.src.dir, rel, err)
-		}
-		if e, err = entryOf(&st); err == nil && !e.IsRegular() {
-			err = errors.New("changed while it was read")
-		}
-		if err == nil {
-			e.Xattrs, err = fdXattrs(fd)
-		}
-		if err != nil {
-			return reading(w.src.dir, rel, err)
-		}
+		// It is opened when it is hashed, and must be the same then by size and change time.
 		e.Size = st.Size
+		if e.Xattrs, err = w.xattrs(dirfd, name); err != nil {
+			return reading(w.src.dir, rel, err)
+		}
 		return w.enter(e, rel, changed(&st))
 	case fs.ModeSymlink:
 		if e.Target, err = readlinkat(dirfd, name, w.src.dir+"/"+rel); err != nil {
 			return reading(w.src.dir, rel, err)
 		}
 	}
-	if e.Xattrs, err = pathXattrs(dirfd, name); err != nil {
+	// Those of an object that cannot be opened are not to be had without /proc.
+	if e.Xattrs, _, err = w.attr.at(dirfd, name); err != nil {
 		return reading(w.src.dir, rel, err)
 	}
 	return w.enter(e, rel, 0)
 }
 
-// openat opens without following a link or waiting for the other end of a fifo.
+// xattrs returns the extended attributes of a regular file.
+func (w *dirWalk) xattrs(dirfd int, name string) (map[string][]byte, error) {
+	attrs, ok, err := w.attr.at(dirfd, name)
+	if ok {
+		return attrs, err
+	}
+	fd, err := openat(dirfd, name, unix.O_NONBLOCK)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	return w.attr.fd(fd)
+}
+
+// openat opens without following a link. With O_NONBLOCK it does not wait for the other end of a
+// fifo either.
 func openat(dirfd int, name string, flags int) (int, error) {
 	for {
-		fd, err := unix.Openat(dirfd, name, flags|unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+		fd, err := unix.Openat(dirfd, name, flags|unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 		if err != unix.EINTR {
 			return fd, err
 		}
@@ -175,24 +180,44 @@ func (o *opener) close() error {
 	return unix.Close(o.root)
 }
 
+// A contentFile is an open regular file. It is not an os.File because that asks the kernel twice
+// more about every file, whether it can be polled.
+type contentFile int
+
+func (f contentFile) ReadAt(p []byte, off int64) (n int, err error) {
+	for n < len(p) {
+		m, err := unix.Pread(int(f), p[n:], off+int64(n))
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
+			return n, err
+		case m == 0:
+			return n, io.EOF
+		}
+		n += max(m, 0)
+	}
+	return n, nil
+}
+
+func (f contentFile) Close() error { return unix.Close(int(f)) }
+
 // file opens a regular file, none of whose elements may be a link, and returns its size and change
 // time.
-func (o *opener) file(name string) (f *os.File, size, change int64, err error) {
+func (o *opener) file(name string) (f contentFile, size, change int64, err error) {
 	dir, base := path.Split(name)
 	fd, err := o.at(path.Clean(dir), base)
 	if err != nil {
-		return nil, 0, 0, err
+		return 0, 0, 0, err
 	}
-	f = os.NewFile(uintptr(fd), name)
 	var st unix.Stat_t
 	if err = unix.Fstat(fd, &st); err == nil && uint32(st.Mode)&unix.S_IFMT != unix.S_IFREG {
 		err = errors.New("changed while it was read")
 	}
 	if err != nil {
-		f.Close()
-		return nil, 0, 0, err
+		unix.Close(fd)
+		return 0, 0, 0, err
 	}
-	return f, st.Size, changed(&st), nil
+	return contentFile(fd), st.Size, changed(&st), nil
 }
 
 // at opens base in the directory dir.
@@ -204,7 +229,7 @@ func (o *opener) at(dir, base string) (int, error) {
 			return -1, err
 		}
 	}
-	return openat(o.fd, base, 0)
+	return openat(o.fd, base, unix.O_NONBLOCK)
 }
 
 // change makes dir the directory that is kept open.

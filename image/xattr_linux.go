@@ -7,46 +7,56 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fdXattrs returns the extended attributes of an open file or directory.
-func fdXattrs(fd int) (map[string][]byte, error) {
-	return xattrs(
+// An xattrReader reads extended attributes with one buffer for all objects of a walk.
+type xattrReader struct {
+	buf    [maxXattr]byte // XATTR_SIZE_MAX and XATTR_LIST_MAX
+	noProc bool
+}
+
+// fd returns the extended attributes of an open file or directory.
+func (x *xattrReader) fd(fd int) (map[string][]byte, error) {
+	return x.read(
 		func(b []byte) (int, error) { return unix.Flistxattr(fd, b) },
 		func(name string, b []byte) (int, error) { return unix.Fgetxattr(fd, name, b) })
 }
 
-// pathXattrs returns those of an object that must not be opened. There is no lgetxattrat(2) in
-// most kernels; the name below the open directory is reached through /proc.
-func pathXattrs(dirfd int, name string) (map[string][]byte, error) {
+// at returns those of name in the open directory, which need not be opened for it: there is no
+// lgetxattrat(2) in most kernels, but /proc gives an open directory a name. Where /proc is not
+// mounted, ok is false.
+func (x *xattrReader) at(dirfd int, name string) (attrs map[string][]byte, ok bool, err error) {
+	if x.noProc {
+		return nil, false, nil
+	}
 	p := "/proc/self/fd/" + strconv.Itoa(dirfd) + "/" + name
-	a, err := xattrs(
+	attrs, err = x.read(
 		func(b []byte) (int, error) { return unix.Llistxattr(p, b) },
 		func(name string, b []byte) (int, error) { return unix.Lgetxattr(p, name, b) })
-	if err == unix.ENOENT { // no /proc here; symbolic links and devices hardly ever have any
-		return nil, nil
+	if err == unix.ENOENT {
+		x.noProc = unix.Access("/proc/self/fd", unix.F_OK) != nil
+		return nil, !x.noProc, err
 	}
-	return a, err
+	return attrs, true, err
 }
 
-func xattrs(list func([]byte) (int, error), get func(string, []byte) (int, error)) (map[string][]byte, error) {
-	var names [maxXattr]byte // XATTR_LIST_MAX
-	n, err := list(names[:])
+func (x *xattrReader) read(list func([]byte) (int, error), get func(string, []byte) (int, error)) (map[string][]byte, error) {
+	n, err := list(x.buf[:])
 	if err == unix.ENOTSUP || n == 0 && err == nil {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
+	names := strings.TrimRight(string(x.buf[:n]), "\x00")
 	attrs := map[string][]byte{}
-	for name := range strings.SplitSeq(strings.TrimRight(string(names[:n]), "\x00"), "\x00") {
-		value := make([]byte, maxXattr)
-		n, err := get(name, value)
+	for name := range strings.SplitSeq(names, "\x00") {
+		n, err := get(name, x.buf[:])
 		if err == unix.ENODATA {
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
-		attrs[name] = append([]byte(nil), value[:n]...)
+		attrs[name] = append([]byte(nil), x.buf[:n]...)
 	}
 	return attrs, nil
 }
