@@ -72,11 +72,15 @@ func (c *checker) records(z *Reader) error {
 		}
 		at := fmt.Sprintf("record at byte %d: %v: object %d", rec.Pos, rec.Type, rec.Object)
 		has := func(feature string) bool { return slices.Contains(begin.Features, feature) }
-		if current != nil && rec.Type != RecordSpill && current.HasSpill && spills == 0 && rec.Object != current.Object {
+		if current != nil && rec.Type != RecordSpill && !rec.IsSpill && current.HasSpill && spills == 0 && rec.Object != current.Object {
 			c.fail("%s: the spill block of object %d is missing", at, current.Object)
 			spills++
 		}
-		switch rec.Type {
+		kind := rec.Type
+		if rec.IsSpill {
+			kind = RecordSpill
+		}
+		switch kind {
 		case RecordBegin:
 			if begin = rec.Header; begin.Package {
 				return errors.New("a package of streams: only a single one can be checked")

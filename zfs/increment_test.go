@@ -62,7 +62,7 @@ func contents(tb testing.TB, s *Snapshot) string {
 	for n, d := range s.set.numbersOf() {
 		fmt.Fprintf(&b, "object %d blocks of %d:", n, d.blockSize)
 		for i := range d.blocks {
-			p := make([]byte, d.blockSize)
+			p := make([]byte, d.blocks[i].size)
 			if err := s.set.readBlock(&d.blocks[i], p); err != nil {
 				tb.Fatal(err)
 			}

@@ -26,7 +26,7 @@ type dnode struct {
 	bonusType uint32
 	blockSize int
 	bonus     place
-	spill     place
+	spill     block   // of size 0 if there is none
 	blocks    []block // ascending
 
 	// Of the stream being read.
@@ -132,12 +132,18 @@ func (a *applier) record(rec *Record) error {
 	case RecordFree:
 		return d.free(rec)
 	case RecordSpill:
-		d.spill = a.place(rec)
+		d.spill = block{size: int32(rec.Length), logical: int32(rec.Length), place: a.place(rec)}
 		return nil
 	}
 	b := block{off: rec.Offset, size: int32(rec.Length), logical: int32(rec.Length), compression: rec.Compression, place: a.place(rec)}
-	if int(b.size) != d.blockSize {
-		return fmt.Errorf("block of %d bytes: the object's have %d", b.size, d.blockSize)
+	if rec.IsSpill {
+		b.off, b.logical = 0, int32(rec.LogicalSize)
+		d.spill = b
+		return nil
+	}
+	// A sender that must not send large blocks cuts them, and the last piece may be shorter.
+	if int(b.size) > d.blockSize || b.off%uint64(d.blockSize) != 0 {
+		return fmt.Errorf("block of %d bytes at %d: the object's have %d", b.size, b.off, d.blockSize)
 	}
 	if n := len(d.writes); n > 0 && b.off < d.writes[n-1].end() {
 		return errors.New("blocks not in ascending order")
@@ -178,7 +184,7 @@ func (a *applier) object(rec *Record) error {
 	d.kind, d.bonusType, d.blockSize = rec.Kind, rec.BonusType, rec.BlockSize
 	d.bonus = a.place(rec)
 	if a.header.spillFlags && !rec.HasSpill {
-		d.spill = place{}
+		d.spill = block{}
 	}
 	return nil
 }
@@ -259,7 +265,10 @@ func (d *dnode) merge() error {
 				frees = frees[1:]
 			}
 			switch {
-			case len(writes) > 0 && writes[0].off == b.off: // replaced
+			case len(writes) > 0 && writes[0].off == b.off:
+				if writes[0].size < b.size {
+					return fmt.Errorf("writes a part of the block at %d", b.off)
+				}
 			case freed >= b.end():
 			case freed > b.off:
 				return fmt.Errorf("frees a part of the block at %d", b.off)

@@ -297,6 +297,123 @@ use() { # DATASET DIR POOL
 }
 `
 
+// useAny is the same for any of the edited trees.
+const useAny = `
+useany() { # DATASET DIR POOL
+	cd $2
+	for i in $(seq 300); do echo $i > sizes/new$i; mkdir times/made$i; ln sizes/new$i times/linked$i; done
+	find . -xdev -type f -size -200k | head -n 300 | while read -r f; do echo more >> "$f"; done
+	find . -xdev -type f | tail -n 100 | while read -r f; do chmod 600 "$f"; done
+	mv sizes moved; mkdir sizes; mv moved/new1 sizes; rm -r modes links; rmdir times/made1
+	cd /
+	for s in $(zfs list -H -o name -t snapshot -r $1); do zfs destroy $s; done
+	sync; zpool scrub $3
+	while zpool status $3 | grep -q 'in progress'; do sleep 1; done
+	zpool status -v $3 | tee /tmp/status.$3 | grep -q 'errors: No known data errors' || { cat /tmp/status.$3; return 1; }
+}
+`
+
+// versions writes three versions of a tree: full streams one, two and three, increments 12, 23 and
+// 13, and 12 as one that makes a clone. It returns the trees and the options of each.
+func versions(t *testing.T, dir string, o Options) [3]tree {
+	t.Helper()
+	trees := [3]tree{allKinds().withXattrs()}
+	trees[1] = edited(trees[0])
+	trees[2] = trees[1].clone()
+	trees[2].remove("micro/file3")
+	for i := range 3000 {
+		trees[2].remove(fmt.Sprintf("micro/more%d", i))
+	}
+	trees[2].file("fat/f5", []byte("again"))
+	trees[2].file("sizes/1", noise(4, 500000))
+	trees[2].file("sizes/262144", noise(5, 100))
+	var streams [3]*Stream
+	var maps [3]*Map
+	for i, f := range trees {
+		o.Name = fmt.Sprintf("image@v%d", i+1)
+		streams[i] = f.stream(t, o)
+		maps[i] = mapOf(t, streams[i])
+		o.Base = maps[i]
+		streams[i].writeFile(t, filepath.Join(dir, []string{"one", "two", "three"}[i]))
+	}
+	for name, c := range map[string]struct {
+		from, to int
+		clone    bool
+	}{"12": {0, 1, false}, "23": {1, 2, false}, "13": {0, 2, false}, "12clone": {0, 1, true}} {
+		var out writer
+		if err := streams[c.to].WriteIncrement(context.Background(), &out, maps[c.from], c.clone); err != nil {
+			t.Fatal(err)
+		}
+		file(t, dir, name, out)
+	}
+	return trees
+}
+
+// receiveVersions is a script that receives what versions writes, in the folder it is in, and
+// leaves listings in $OUT, made as an instance would be: of a clone.
+const receiveVersions = `
+gone() { for i in 1 2 3 4 5 6 7 8 9; do zfs destroy -r $1 && return; sleep 1; done; return 1; } # zfs-fuse is busy for a while
+look() { zfs clone $1 isc/look; $LIST $MNT/look > $OUT/$2.listing; gone isc/look; }
+keep() { zfs set readonly=on $1; } # or a mere look at it counts as a change
+zfs receive isc/steps < one; keep isc/steps
+zfs receive isc/steps < 12; look isc/steps@v2 two
+zfs receive isc/steps < 23; look isc/steps@v3 three
+zfs receive isc/jump < one; keep isc/jump
+zfs receive isc/jump < 13; look isc/jump@v3 jump
+zfs receive isc/cloned < 12clone; look isc/cloned@v2 cloned
+zfs receive isc/whole < three
+test "$(zfs get -Hpo value guid isc/jump@v3)" = "$(zfs get -Hpo value guid isc/whole@v3)"
+test "$(zfs get -Hpo value guid isc/steps@v3)" = "$(zfs get -Hpo value guid isc/whole@v3)"
+if zfs receive isc/whole < 12; then echo an increment without its base was received; exit 1; fi
+zfs send isc/steps@v3 > $OUT/steps.again
+zfs send isc/whole@v3 > $OUT/whole.again
+zfs set readonly=off isc/steps; zfs set readonly=off isc/jump
+zfs destroy isc/cloned@v2
+useany isc/cloned $MNT/cloned isc
+useany isc/jump $MNT/jump isc
+useany isc/whole $MNT/whole isc
+gone isc/cloned
+useany isc/steps $MNT/steps isc
+`
+
+func sameVersions(t *testing.T, out string, trees [3]tree, nanoseconds bool, device func(Device) Device) {
+	t.Helper()
+	for name, f := range map[string]tree{"two": trees[1], "three": trees[2], "jump": trees[2], "cloned": trees[1]} {
+		l, err := os.Open(filepath.Join(out, name+".listing"))
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		sameListing(t, name, f.normal().listing(t, nanoseconds, device), parseListing(t, l))
+		l.Close()
+	}
+}
+
+func TestRealZFSFuseIncrements(t *testing.T) {
+	dir := scratch(t)
+	trees := versions(t, dir, Options{Profile: ZPL4})
+	lister(t, dir)
+	script := file(t, dir, "script", []byte(`
+set -e
+cd "$1"
+`+useAny+`
+LIST=./list OUT=. MNT="$1/mnt"
+truncate -s 300M disk
+zpool create -o ashift=9 -O atime=off -m "$1/mnt" isc "$1/disk"
+trap 'cd /; zpool destroy -f isc 2>/dev/null || true' EXIT
+`+strings.ReplaceAll(receiveVersions, "useany isc", `cd "$1"; useany isc`)))
+	if _, ok := harness(t, "fuse", script, dir); !ok {
+		t.Error("the script failed")
+	}
+	sameVersions(t, dir, trees, false, glibc)
+}
+
+// glibc returns how zfs-fuse shows a device number in the form of the Linux kernel.
+func glibc(d Device) Device {
+	v := uint64(d.Major)<<20 | uint64(d.Minor)
+	return Device{uint32(v >> 8 & 0xfff), uint32(v&0xff | v>>12&^0xff)}
+}
+
 func TestRealZFSFuse(t *testing.T) {
 	dir := scratch(t)
 	in := allKinds().withXattrs()
@@ -325,10 +442,6 @@ use isc/full "$1/mnt/full" isc
 	}
 	defer out.Close()
 	// Its stat cuts nanoseconds off, and it takes a device number to be glibc's.
-	glibc := func(d Device) Device {
-		v := uint64(d.Major)<<20 | uint64(d.Minor)
-		return Device{uint32(v >> 8 & 0xfff), uint32(v&0xff | v>>12&^0xff)}
-	}
 	sameListing(t, "zfs-fuse", in.normal().listing(t, false, glibc), parseListing(t, out))
 	again := openFile(t, filepath.Join(dir, "again"), "")
 	if again.Version() != 4 {
@@ -379,7 +492,7 @@ func compareSent(t *testing.T, dir string, nanoseconds bool) {
 			t.Fatal(err)
 		}
 		defer f.Close()
-		got := collect(t, s, Linux).listing(t, nanoseconds, func(d Device) Device { return d })
+		got := collect(t, s, Linux).listing(t, nanoseconds, identity[Device])
 		sameListing(t, what, parseListing(t, f), got)
 	}
 	s := openFile(t, filepath.Join(dir, "full"), "")
@@ -455,30 +568,62 @@ grep -q 'No leaks' /out/zdb
 		t.Errorf("the script failed:\n%s", tail(out))
 	}
 	for _, name := range slices.Sorted(maps.Keys(profiles)) {
-		f, err := os.Open(filepath.Join(dir, "out", name+".listing"))
-		if err != nil {
-			t.Error(err)
-			continue
-		}
-		defer f.Close()
-		device := func(d Device) Device { return d }
-		if profiles[name].Platform == Illumos { // its form, read by Linux
-			device = func(d Device) Device {
-				return Device{uint32(uint64(d.Major) << 32 >> 20), d.Minor & (1<<20 - 1)}
+		t.Run(name, func(t *testing.T) {
+			f, err := os.Open(filepath.Join(dir, "out", name+".listing"))
+			if err != nil {
+				t.Fatal(err)
 			}
-		}
-		sameListing(t, name, in.normal().listing(t, true, device), parseListing(t, f))
-		for _, sent := range []string{".again", ".lec"} {
-			s := openFile(t, filepath.Join(dir, "out", name+sent), "")
-			same(t, in.normal(), collect(t, s, profiles[name].Platform))
-		}
-		sameRecords(t, name, filepath.Join(dir, name), filepath.Join(dir, "out", name+".again"))
+			defer f.Close()
+			device := identity[Device]
+			if profiles[name].Platform == Illumos { // its form, read by Linux
+				device = func(d Device) Device {
+					return Device{uint32(uint64(d.Major) << 32 >> 20), d.Minor & (1<<20 - 1)}
+				}
+			}
+			sameListing(t, name, in.normal().listing(t, true, device), parseListing(t, f))
+			for _, sent := range []string{".again", ".lec"} {
+				s := openFile(t, filepath.Join(dir, "out", name+sent), "")
+				same(t, in.normal(), collect(t, s, profiles[name].Platform))
+			}
+			if name != "lz4" { // a plain send is not compressed
+				sameRecords(t, filepath.Join(dir, name), filepath.Join(dir, "out", name+".again"))
+			}
+		})
 	}
 }
 
+func TestRealOpenZFSIncrements(t *testing.T) {
+	for name, o := range map[string]Options{"zpl5": {}, "zpl4": {Profile: ZPL4}} {
+		t.Run(name, func(t *testing.T) {
+			dir := scratch(t)
+			trees := versions(t, dir, o)
+			args := []string{"vm", "-o", filepath.Join(dir, "out"), file(t, dir, "script", []byte(guestPool+useAny+`
+cd /in
+LIST=/in/list OUT=/out MNT=/mnt
+`+strings.ReplaceAll(receiveVersions, "useany isc", "cd /in; useany isc")+`
+zpool export isc
+zdb -e -p /tmp -bcc isc > /out/zdb 2>&1 || { tail -30 /out/zdb; exit 1; }
+grep -q 'No leaks' /out/zdb
+`)), lister(t, dir)}
+			for _, s := range []string{"one", "three", "12", "23", "13", "12clone"} {
+				args = append(args, filepath.Join(dir, s))
+			}
+			if out, ok := harness(t, args...); !ok {
+				t.Errorf("the script failed:\n%s", tail(out))
+			}
+			sameVersions(t, filepath.Join(dir, "out"), trees, true, identity[Device])
+			for _, s := range []string{"steps", "whole"} {
+				sameRecords(t, filepath.Join(dir, "three"), filepath.Join(dir, "out", s+".again"))
+			}
+		})
+	}
+}
+
+func identity[T any](v T) T { return v }
+
 // sameRecords compares the OBJECT, WRITE and SPILL records of what was received with those that
 // the host sends: it must not have changed anything.
-func sameRecords(t *testing.T, what, ours, theirs string) {
+func sameRecords(t *testing.T, ours, theirs string) {
 	t.Helper()
 	dump := func(path string) []string {
 		f, err := os.Open(path)
@@ -499,17 +644,14 @@ func sameRecords(t *testing.T, what, ours, theirs string) {
 		})
 	}
 	a, b := dump(ours), dump(theirs)
-	if what == "lz4" { // a plain send is not compressed
-		return
-	}
 	if !slices.Equal(a, b) {
 		for i := range min(len(a), len(b)) {
 			if a[i] != b[i] {
-				t.Errorf("%s: record %d is\n\t%s, want\n\t%s", what, i, b[i], a[i])
+				t.Errorf("%s: record %d is\n\t%s, want\n\t%s", theirs, i, b[i], a[i])
 				return
 			}
 		}
-		t.Errorf("%s: %d records, want %d", what, len(b), len(a))
+		t.Errorf("%s: %d records, want %d", theirs, len(b), len(a))
 	}
 }
 
@@ -565,37 +707,36 @@ zfs create -V 10M isc/volume; zfs snapshot isc/volume@1; zfs send isc/volume@1 >
 			return parseListing(t, f)
 		}
 		one, two := listing(".1"), listing(".2")
-		got := func(s *Snapshot) map[string]string {
-			return collect(t, s, Linux).listing(t, true, func(d Device) Device { return d })
+		got := func(t *testing.T, s *Snapshot) map[string]string {
+			t.Helper()
+			return collect(t, s, Linux).listing(t, true, identity[Device])
 		}
 		for _, o := range []string{"", "-c", "-e", "-L", "-L-e-c", "-p"} {
-			s := openFile(t, out(fs+o+".full"), "")
-			sameListing(t, fs+o, one, got(s))
-			f, err := os.Open(out(fs + o + ".increment"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			st, _ := f.Stat()
-			if err := s.Apply(f, st.Size()); err != nil {
-				t.Errorf("%s%s: %v", fs, o, err)
-			} else {
-				sameListing(t, fs+o+" increment", two, got(s))
-			}
-			f.Close()
-			if o == "" {
-				f, err := os.Open(out(fs + ".full"))
+			t.Run(fs+o, func(t *testing.T) {
+				s := openFile(t, out(fs+o+".full"), "")
+				sameListing(t, "full", one, got(t, s))
+				increment, err := os.ReadFile(out(fs + o + ".increment"))
 				if err != nil {
 					t.Fatal(err)
 				}
-				st, _ := f.Stat()
-				if err := Check(f, st.Size()); err != nil {
-					t.Errorf("%s: check: %v", fs, err)
+				apply(t, s, increment)
+				sameListing(t, "increment", two, got(t, s))
+				if o == "-p" { // a package is not checked
+					return
 				}
-				f.Close()
-			}
+				full, err := os.ReadFile(out(fs + o + ".full"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := Check(bytes.NewReader(full), int64(len(full))); err != nil {
+					t.Errorf("check: %v", err)
+				}
+			})
 		}
-		sameListing(t, fs+" -R", two, got(openFile(t, out(fs+".package"), "")))
-		sameListing(t, fs+" -R @1", one, got(openFile(t, out(fs+".package"), "@1")))
+		t.Run(fs+"-R", func(t *testing.T) {
+			sameListing(t, "last", two, got(t, openFile(t, out(fs+".package"), "")))
+			sameListing(t, "@1", one, got(t, openFile(t, out(fs+".package"), "@1")))
+		})
 	}
 	for name, want := range map[string]string{"raw": "raw (encrypted)", "volume": "of a volume"} {
 		data, err := os.ReadFile(out(name))

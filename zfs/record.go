@@ -50,6 +50,7 @@ type Record struct {
 
 	Compression uint8  // of the payload: WRITE (0: none), WRITE_EMBEDDED
 	LogicalSize int    // of WRITE_EMBEDDED, after decompression
+	IsSpill     bool   // of WRITE_EMBEDDED: it is the object's spill block, and Offset means nothing
 	PayloadSize int    // without what pads it
 	RefGUID     uint64 // of WRITE_BYREF: what it repeats
 	RefObject   uint64
@@ -363,6 +364,11 @@ func (z *Reader) parse(rec *Record) error {
 			return fmt.Errorf("%d bytes compressed to %d", logical, physical)
 		}
 		rec.LogicalSize, rec.PayloadSize = int(logical), int(physical)
+		// OpenZFS sends a spill block that compresses to less than a block pointer as block -2.
+		if rec.Offset == -(2*rec.Length) && rec.Length >= minBlock && rec.Length <= maxBlock && rec.Length%minBlock == 0 {
+			rec.IsSpill = true
+			return guid(24)
+		}
 		return errors.Join(checkRange(rec), guid(24))
 	case RecordSpill:
 		rec.Length = u64(8)
@@ -403,7 +409,7 @@ func (z *Reader) parseObject(rec *Record, u64 func(int) uint64, u32 func(int) ui
 // checkRange checks where a block is to be written.
 func checkRange(rec *Record) error {
 	if rec.Length < minBlock || rec.Length > maxBlock || rec.Length%minBlock != 0 ||
-		rec.Offset%rec.Length != 0 || rec.Offset > 1<<63-1-rec.Length {
+		rec.Offset%minBlock != 0 || rec.Offset > 1<<63-1-rec.Length {
 		return fmt.Errorf("block of %d bytes at %d", rec.Length, rec.Offset)
 	}
 	return nil

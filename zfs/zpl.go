@@ -125,8 +125,8 @@ func (s *objset) inode(d *dnode, attrs *zplAttrs) (*inode, error) {
 		return nil, err
 	}
 	if d.spill.size > 0 {
-		spill, err := s.bytes(d.spill)
-		if err != nil {
+		spill := make([]byte, d.spill.size)
+		if err := s.readBlock(&d.spill, spill); err != nil {
 			return nil, err
 		}
 		if _, err := z.attributes(spill, attrs); err != nil {
