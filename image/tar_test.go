@@ -509,3 +509,13 @@ func FuzzReadTar(f *testing.F) {
 		}
 	})
 }
+
+func createFile(t testing.TB, name string) *os.File {
+	t.Helper()
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_TRUNC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f
+}
