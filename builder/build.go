@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/goldenisc/packer-plugin-isc/image"
+	"github.com/goldenisc/packer-plugin-isc/internal/hcltext"
 	"github.com/goldenisc/packer-plugin-isc/profiles"
 	"github.com/goldenisc/packer-plugin-isc/registry"
 )
@@ -26,6 +27,7 @@ type BuildOptions struct {
 	// the newest time in the base.
 	Created   time.Time
 	Today     time.Time // what waivers are held against; it never reaches the image
+	Version   string    // of the program that builds, for the provenance
 	Artifacts []string  // names of the artifact blocks to write; default all
 	Lock      *Lock     // what bases must be, if not nil
 	Dir       string    // for temporary files
@@ -376,7 +378,7 @@ func choose(blocks []KindBlock, only []string) ([]KindBlock, error) {
 	}
 	for _, id := range only {
 		if !slices.Contains(ids, id) {
-			return nil, input(fmt.Errorf("the spec has no artifact %q.%s", id, suggest(id, ids)))
+			return nil, input(fmt.Errorf("the spec has no artifact %q.%s", id, hcltext.Suggest(id, ids)))
 		}
 	}
 	return chosen, nil

@@ -16,6 +16,7 @@ import (
 	"github.com/hashicorp/hcl/v2"
 
 	"github.com/goldenisc/packer-plugin-isc/image"
+	"github.com/goldenisc/packer-plugin-isc/internal/hcltext"
 	"github.com/goldenisc/packer-plugin-isc/profiles"
 	"github.com/goldenisc/packer-plugin-isc/registry"
 )
@@ -137,7 +138,7 @@ func checkOneOf(value string, values []string) error {
 	if slices.Contains(values, value) {
 		return nil
 	}
-	return fmt.Errorf("%q is none of %s.%s", value, list(values), suggest(value, values))
+	return fmt.Errorf("%q is none of %s.%s", value, list(values), hcltext.Suggest(value, values))
 }
 
 func (c *checker) base(b *Base) {

@@ -12,6 +12,8 @@ import (
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
+
+	"github.com/goldenisc/packer-plugin-isc/internal/hcltext"
 )
 
 // Texts are the texts that diagnostics point into, by name: the spec, files with values of
@@ -123,18 +125,9 @@ func (p *parser) errorf(at hcl.Range, summary, format string, args ...any) {
 	})
 }
 
-// Limits of a spec, of a file with variables and of what the functions read. The parser and the
-// evaluation of expressions recurse: without limits, brackets alone would exhaust the stack.
-const (
-	maxSpec   = 1 << 20 // bytes
-	maxTokens = 100_000
-	maxDepth  = 100 // of brackets and templates
-	maxNumber = 40  // characters: "1e999999999" is short and takes a gigabyte to print
-)
-
 // parseBody parses HCL, within the limits.
 func parseBody(filename string, src []byte) (*hclsyntax.Body, hcl.Diagnostics) {
-	if diags := bounded(filename, src); diags.HasErrors() {
+	if diags := hcltext.Bounded(filename, src); diags.HasErrors() {
 		return nil, diags
 	}
 	file, diags := hclsyntax.ParseConfig(src, filename, hcl.InitialPos)
@@ -142,88 +135,6 @@ func parseBody(filename string, src []byte) (*hclsyntax.Body, hcl.Diagnostics) {
 		return nil, diags
 	}
 	return file.Body.(*hclsyntax.Body), diags
-}
-
-func bounded(filename string, src []byte) hcl.Diagnostics {
-	refuse := func(at hcl.Range, format string, args ...any) hcl.Diagnostics {
-		return hcl.Diagnostics{{
-			Severity: hcl.DiagError, Summary: "Too large", Detail: fmt.Sprintf(format, args...), Subject: &at,
-		}}
-	}
-	if len(src) > maxSpec {
-		return refuse(hcl.Range{Filename: filename, Start: hcl.InitialPos, End: hcl.InitialPos}, "The file has %d bytes, more than %d.", len(src), maxSpec)
-	}
-	tokens, _ := hclsyntax.LexConfig(src, filename, hcl.InitialPos) // the parser reports what is wrong
-	depth := 0
-	for i, t := range tokens {
-		switch t.Type {
-		case hclsyntax.TokenOBrace, hclsyntax.TokenOBrack, hclsyntax.TokenOParen, hclsyntax.TokenOQuote,
-			hclsyntax.TokenOHeredoc, hclsyntax.TokenTemplateInterp, hclsyntax.TokenTemplateControl:
-			depth++
-		case hclsyntax.TokenCBrace, hclsyntax.TokenCBrack, hclsyntax.TokenCParen, hclsyntax.TokenCQuote,
-			hclsyntax.TokenCHeredoc, hclsyntax.TokenTemplateSeqEnd:
-			depth--
-		case hclsyntax.TokenNumberLit:
-			if _, exp, ok := bytes.Cut(bytes.ToLower(t.Bytes), []byte("e")); len(t.Bytes) > maxNumber || ok && len(exp) > 4 {
-				return refuse(t.Range, "No number of a spec is this large or this precise.")
-			}
-		}
-		if depth > maxDepth {
-			return refuse(t.Range, "Brackets and templates are nested more than %d deep.", maxDepth)
-		}
-		if i > maxTokens {
-			return refuse(t.Range, "The file has more than %d words.", maxTokens)
-		}
-	}
-	return nil
-}
-
-// suggest returns " Did you mean …?" if one of the names is close to the given one.
-func suggest(given string, names []string) string {
-	if s := closest(given, names); s != "" {
-		return " Did you mean " + quote(s) + "?"
-	}
-	return ""
-}
-
-// closest returns the name that the given one is most likely a slip of, or "".
-func closest(given string, names []string) string {
-	best, name := (len(given)+1)/3+1, ""
-	for _, n := range names {
-		if d := distance(strings.ToLower(given), n); d < best {
-			best, name = d, n
-		}
-	}
-	return name
-}
-
-// distance is the optimal string alignment distance: Levenshtein's with neighbours swapped as
-// one slip. It is at least 64, an outsize number, for long strings.
-func distance(a, b string) int {
-	if len(a) > 64 || len(b) > 64 {
-		return 64
-	}
-	var before []int
-	last := make([]int, len(b)+1)
-	for j := range last {
-		last[j] = j
-	}
-	for i := range len(a) {
-		row := make([]int, len(b)+1)
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			row[j+1] = min(last[j+1]+1, row[j]+1, last[j]+cost)
-			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
-				row[j+1] = min(row[j+1], before[j-1]+1)
-			}
-		}
-		before, last = last, row
-	}
-	return last[len(b)]
 }
 
 func quote(s string) string { return strconv.Quote(s) }

@@ -23,6 +23,8 @@ import (
 	"github.com/zclconf/go-cty/cty/convert"
 	"github.com/zclconf/go-cty/cty/function"
 	"github.com/zclconf/go-cty/cty/function/stdlib"
+
+	"github.com/goldenisc/packer-plugin-isc/internal/hcltext"
 )
 
 // Functions returns the functions that expressions of a spec may call. Names and behaviour are
@@ -206,7 +208,7 @@ func templateFile(dir string) function.Function {
 			if err != nil {
 				return cty.NilVal, function.NewArgError(0, err)
 			}
-			if diags := bounded(name, src); diags.HasErrors() {
+			if diags := hcltext.Bounded(name, src); diags.HasErrors() {
 				return cty.NilVal, function.NewArgError(0, diags)
 			}
 			expr, diags := hclsyntax.ParseTemplate(src, name, hcl.InitialPos)

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/goldenisc/packer-plugin-isc/image"
+	"github.com/goldenisc/packer-plugin-isc/internal/hcltext"
 )
 
 // chown sets the owner of e by names or numbers of the tree's own accounts. Empty is root.
@@ -47,5 +48,5 @@ func accountID(t *image.Tree, file, name string) (int, error) {
 		}
 		names = append(names, f[0])
 	}
-	return 0, input(fmt.Errorf("%s has no %q.%s", file, name, suggest(name, names)))
+	return 0, input(fmt.Errorf("%s has no %q.%s", file, name, hcltext.Suggest(name, names)))
 }

@@ -8,6 +8,8 @@ import (
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
+
+	"github.com/goldenisc/packer-plugin-isc/internal/hcltext"
 )
 
 // override applies the elements of Options.Set to the blocks, before anything is evaluated.
@@ -31,8 +33,8 @@ func (p *parser) set(body *hclsyntax.Body, arg string) {
 		s.errorf("There is no = in it: a path and a value are required, as in image.version=1.4.1.")
 		return
 	}
-	if len(arg) > maxSpec {
-		s.errorf("The value has more than %d bytes.", maxSpec)
+	if len(arg) > hcltext.Max {
+		s.errorf("The value has more than %d bytes.", hcltext.Max)
 		return
 	}
 	t, diags := hclsyntax.ParseTraversalAbs([]byte(path), s.file, hcl.InitialPos)
@@ -69,6 +71,9 @@ type step struct {
 	index int // -1 for a name
 }
 
+// maxIndex is more blocks than a file can hold.
+const maxIndex = hcltext.Max
+
 // steps flattens a traversal. A quoted key is a name, anything odd an index that no list has.
 func steps(t hcl.Traversal) []step {
 	var out []step
@@ -84,8 +89,8 @@ func steps(t hcl.Traversal) []step {
 				continue
 			}
 			n, acc := e.Key.AsBigFloat().Int64()
-			if acc != 0 || n < 0 || n > maxTokens {
-				n = maxTokens
+			if acc != 0 || n < 0 || n > maxIndex {
+				n = maxIndex
 			}
 			out = append(out, step{"", int(n)})
 		}
@@ -117,7 +122,7 @@ func (s *setting) descend(body *hclsyntax.Body, schema Block, path []step) {
 		if schema.Name != "" {
 			what = "Block " + schema.Name + " has no"
 		}
-		s.errorf("%s %q.%s", what, first.name, suggest(first.name, names))
+		s.errorf("%s %q.%s", what, first.name, hcltext.Suggest(first.name, names))
 		return
 	}
 	s.assign(body, attr, rest)

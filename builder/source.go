@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/goldenisc/packer-plugin-isc/internal/hcltext"
 	"github.com/goldenisc/packer-plugin-isc/profiles"
 	"github.com/goldenisc/packer-plugin-isc/registry"
 )
@@ -40,8 +41,8 @@ func ParseSource(source, dir string) (Location, error) {
 	}
 	ref, err := registry.Parse(source)
 	if err != nil {
-		if s := closest(scheme, schemes); ok && s != "" && s != scheme {
-			return Location{}, fmt.Errorf("%q has no scheme that is known here.%s", source, suggest(scheme, schemes))
+		if s := hcltext.Closest(scheme, schemes); ok && s != "" && s != scheme {
+			return Location{}, fmt.Errorf("%q has no scheme that is known here.%s", source, hcltext.Suggest(scheme, schemes))
 		}
 		if st, e := os.Stat(local(dir, source)); e == nil {
 			scheme = "tar"

@@ -27,6 +27,7 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
 
+	"github.com/goldenisc/packer-plugin-isc/internal/hcltext"
 	"github.com/goldenisc/packer-plugin-isc/profiles"
 )
 
@@ -200,7 +201,7 @@ func (p *parser) topLevel(body *hclsyntax.Body) {
 			p.blocks = append(p.blocks, b)
 		default:
 			p.errorf(b.TypeRange, "Unsupported block type", "%s", unknownBlock(b.Type, known))
-			p.misspelt[closest(b.Type, known)] = true
+			p.misspelt[hcltext.Closest(b.Type, known)] = true
 		}
 	}
 	p.variables(variables)
@@ -210,7 +211,7 @@ func (p *parser) topLevel(body *hclsyntax.Body) {
 // unknownBlock says that there are no blocks of this type, with a suggestion or what the table of
 // kinds has.
 func unknownBlock(name string, known []string) string {
-	if s := suggest(name, known); s != "" {
+	if s := hcltext.Suggest(name, known); s != "" {
 		return "Blocks of type " + quote(name) + " are not expected here." + s
 	}
 	return "A spec has no " + name + " blocks, and this build of iscadm has no " + name +

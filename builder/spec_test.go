@@ -497,18 +497,6 @@ func TestParseSource(t *testing.T) {
 	}
 }
 
-func TestClosest(t *testing.T) {
-	names := []string{"image", "base", "zone", "link", "illumos", "sha256"}
-	for given, want := range map[string]string{
-		"imgae": "image", "Base": "base", "ilumos": "illumos", "disk": "", "zfs": "", "x": "", "": "",
-		"sha265": "sha256", strings.Repeat("a", 100): "",
-	} {
-		if got := closest(given, names); got != want {
-			t.Errorf("%q: got %q, want %q", given, got, want)
-		}
-	}
-}
-
 func FuzzParseSpec(f *testing.F) {
 	for _, pattern := range []string{"testdata/bad/*.hcl", "../example/*.hcl"} {
 		names, err := filepath.Glob(pattern)

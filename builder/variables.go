@@ -15,6 +15,8 @@ import (
 	hcljson "github.com/hashicorp/hcl/v2/json"
 	"github.com/zclconf/go-cty/cty"
 	"github.com/zclconf/go-cty/cty/convert"
+
+	"github.com/goldenisc/packer-plugin-isc/internal/hcltext"
 )
 
 // envPrefix starts the names of environment variables that set a variable.
@@ -163,7 +165,7 @@ func parseValue(filename, text string, start hcl.Pos, ctx *hcl.EvalContext) (cty
 }
 
 func parseExpression(filename, text string, start hcl.Pos) (hclsyntax.Expression, hcl.Diagnostics) {
-	if diags := bounded(filename, []byte(text)); diags.HasErrors() {
+	if diags := hcltext.Bounded(filename, []byte(text)); diags.HasErrors() {
 		return nil, diags
 	}
 	return hclsyntax.ParseExpression([]byte(text), filename, start)
@@ -187,7 +189,7 @@ func (p *parser) fromFlags(vars map[string]*variable) {
 		if v == nil {
 			p.spec.Texts[from] = []byte(name)
 			at := hcl.Range{Filename: from, Start: hcl.InitialPos, End: hcl.Pos{Line: 1, Column: 1, Byte: len(name)}}
-			p.errorf(at, "Undeclared variable", "The spec has no variable %q.%s", name, suggest(name, sortedKeys(vars)))
+			p.errorf(at, "Undeclared variable", "The spec has no variable %q.%s", name, hcltext.Suggest(name, sortedKeys(vars)))
 			continue
 		}
 		p.assignText(v, p.opts.Vars[name], from)
@@ -207,7 +209,7 @@ func (p *parser) fromFile(vars map[string]*variable, filename string) {
 	var diags hcl.Diagnostics
 	if strings.EqualFold(filepath.Ext(filename), ".json") {
 		var file *hcl.File
-		if diags = bounded(filename, src); !diags.HasErrors() {
+		if diags = hcltext.Bounded(filename, src); !diags.HasErrors() {
 			file, diags = hcljson.Parse(src, filename)
 		}
 		if file != nil {
@@ -232,7 +234,7 @@ func (p *parser) fromFile(vars map[string]*variable, filename string) {
 			at := attr.NameRange
 			p.diags = append(p.diags, &hcl.Diagnostic{
 				Severity: hcl.DiagWarning, Summary: "Undeclared variable", Subject: &at,
-				Detail: fmt.Sprintf("The spec has no variable %q.%s", name, suggest(name, sortedKeys(vars))),
+				Detail: fmt.Sprintf("The spec has no variable %q.%s", name, hcltext.Suggest(name, sortedKeys(vars))),
 			})
 			continue
 		}
@@ -360,7 +362,7 @@ func (p *parser) value(expr hclsyntax.Expression, ctx *hcl.EvalContext) (cty.Val
 		at := t.SourceRange()
 		diags = append(diags, &hcl.Diagnostic{
 			Severity: hcl.DiagError, Summary: "Undeclared " + what, Subject: &at,
-			Detail: fmt.Sprintf("The spec has no %s %q.%s", what, name, suggest(name, names)),
+			Detail: fmt.Sprintf("The spec has no %s %q.%s", what, name, hcltext.Suggest(name, names)),
 		})
 	}
 	if diags.HasErrors() {
@@ -381,12 +383,12 @@ func readBounded(filename string) ([]byte, error) {
 	} else if !st.Mode().IsRegular() {
 		return nil, fmt.Errorf("%q is not a regular file", filename)
 	}
-	data, err := io.ReadAll(io.LimitReader(f, maxSpec+1))
+	data, err := io.ReadAll(io.LimitReader(f, hcltext.Max+1))
 	if err != nil {
 		return nil, err
 	}
-	if len(data) > maxSpec {
-		return nil, fmt.Errorf("%q has more than %d bytes", filename, maxSpec)
+	if len(data) > hcltext.Max {
+		return nil, fmt.Errorf("%q has more than %d bytes", filename, hcltext.Max)
 	}
 	return slices.Clip(data), nil
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/hashicorp/hcl/v2/gohcl"
 
 	"github.com/goldenisc/packer-plugin-isc/image"
+	"github.com/goldenisc/packer-plugin-isc/internal/hcltext"
 	"github.com/goldenisc/packer-plugin-isc/profiles"
 	"github.com/goldenisc/packer-plugin-isc/registry"
 )
@@ -84,7 +85,7 @@ func oneOf(body hcl.Body, name, value string, values ...string) hcl.Diagnostics 
 	return hcl.Diagnostics{{
 		Severity: hcl.DiagError,
 		Summary:  "Invalid " + name,
-		Detail:   quote(value) + " is none of " + list(values) + "." + suggest(value, values),
+		Detail:   quote(value) + " is none of " + list(values) + "." + hcltext.Suggest(value, values),
 		Subject:  &at,
 	}}
 }

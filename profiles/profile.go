@@ -9,6 +9,8 @@ import (
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/gohcl"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
+
+	"github.com/goldenisc/packer-plugin-isc/internal/hcltext"
 )
 
 // A Profile is a named set of controls.
@@ -52,13 +54,6 @@ func Load(name string) (*Profile, error) {
 	return p, nil
 }
 
-// Limits of a profile file. The parser recurses: without a limit, brackets alone would exhaust
-// the stack.
-const (
-	maxProfile = 256 << 10 // bytes
-	maxDepth   = 100       // of brackets and templates
-)
-
 // Parse reads a profile:
 //
 //	name     = "web"
@@ -73,7 +68,7 @@ const (
 func Parse(filename string, src []byte) (*Profile, hcl.Diagnostics) {
 	p := &Profile{Controls: map[string][]string{}, Parameters: map[string]string{}}
 	start := hcl.Range{Filename: filename, Start: hcl.InitialPos, End: hcl.InitialPos}
-	if diags := bounded(start, src); diags.HasErrors() {
+	if diags := hcltext.Bounded(filename, src); diags.HasErrors() {
 		return p, diags
 	}
 	file, diags := hclsyntax.ParseConfig(src, filename, hcl.InitialPos)
@@ -97,28 +92,6 @@ func Parse(filename string, src []byte) (*Profile, hcl.Diagnostics) {
 	diags = append(diags, p.decodeControls(f.Controls)...)
 	diags = append(diags, p.decodeParameters(f.Parameters)...)
 	return p, diags
-}
-
-func bounded(start hcl.Range, src []byte) hcl.Diagnostics {
-	if len(src) > maxProfile {
-		return diagnose(start, "Too large", fmt.Sprintf("The file has %d bytes, more than %d.", len(src), maxProfile))
-	}
-	tokens, _ := hclsyntax.LexConfig(src, start.Filename, hcl.InitialPos) // the parser reports what is wrong
-	depth := 0
-	for _, t := range tokens {
-		switch t.Type {
-		case hclsyntax.TokenOBrace, hclsyntax.TokenOBrack, hclsyntax.TokenOParen, hclsyntax.TokenOQuote,
-			hclsyntax.TokenOHeredoc, hclsyntax.TokenTemplateInterp, hclsyntax.TokenTemplateControl:
-			depth++
-		case hclsyntax.TokenCBrace, hclsyntax.TokenCBrack, hclsyntax.TokenCParen, hclsyntax.TokenCQuote,
-			hclsyntax.TokenCHeredoc, hclsyntax.TokenTemplateSeqEnd:
-			depth--
-		}
-		if depth > maxDepth {
-			return diagnose(t.Range, "Too large", fmt.Sprintf("Brackets are nested more than %d deep.", maxDepth))
-		}
-	}
-	return nil
 }
 
 func diagnose(at hcl.Range, summary, detail string) hcl.Diagnostics {

@@ -4,6 +4,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/goldenisc/packer-plugin-isc/internal/hcltext"
 )
 
 // Setters of text files. They keep comments, order and everything else, and return the text as it
@@ -198,44 +200,9 @@ func setFstab(text string, key int, fields ...string) string {
 	return keepIfSame(text, append(l, want))
 }
 
-// closest returns the name that the given one is most likely a slip of, or "".
-func closest(given string, names []string) string {
-	best, name := (len(given)+1)/3+1, ""
-	for _, n := range names {
-		if d := distance(strings.ToLower(given), strings.ToLower(n)); d < best {
-			best, name = d, n
-		}
-	}
-	return name
-}
-
-// distance is Levenshtein's, or 64, an outsize number, for long strings.
-func distance(a, b string) int {
-	if len(a) > 64 || len(b) > 64 {
-		return 64
-	}
-	last := make([]int, len(b)+1)
-	for j := range last {
-		last[j] = j
-	}
-	for i := range len(a) {
-		row := make([]int, len(b)+1)
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			row[j+1] = min(last[j+1]+1, row[j]+1, last[j]+cost)
-		}
-		last = row
-	}
-	return last[len(b)]
-}
-
 // didYouMean returns `; did you mean "x"?`, or nothing.
 func didYouMean(given string, names []string) string {
-	if s := closest(given, names); s != "" {
+	if s := hcltext.Closest(given, names); s != "" {
 		return `; did you mean "` + s + `"?`
 	}
 	return ""

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/hcl/v2"
+
+	"github.com/goldenisc/packer-plugin-isc/internal/hcltext"
 )
 
 // readTestKey stands for the files beside a policy: NAME.pub is the key of that name.
@@ -177,7 +179,7 @@ func TestPolicyProblems(t *testing.T) {
 		{"threshold above", rule("threshold = 2"), "5:10 Threshold out of reach: 2 keys must sign, but only 1 of the rule's are not revoked."},
 		{"threshold 0", rule("threshold = 0"), "6:15 Wrong value: threshold: want a whole number from 1 to 64"},
 		{"threshold half", rule("threshold = 1.5"), "want a whole number"},
-		{"threshold huge", rule("threshold = 1e999999"), "want a whole number"},
+		{"threshold huge", rule("threshold = 1e999999"), "this large"},
 		{"threshold text", rule(`threshold = "1"`), "want a whole number"},
 		{"duration", rule(`max_age = "90 days"`), `6:13 Wrong value: max_age: duration "90 days": want a number and s, m, h, d or w, as in 90d.`},
 		{"duration too long", rule(`max_age = "999999999w"`), "too long"},
@@ -199,9 +201,9 @@ func TestPolicyProblems(t *testing.T) {
 		{"no reason", "key \"release\" {\n  file = \"release.pub\"\n  revoked = \"\"\n}\n" + rule("")[len(keys):], "want a reason"},
 		{"all revoked", "key \"release\" {\n  file = \"release.pub\"\n  revoked = \"lost\"\n}\n" + rule("")[len(keys):], "1 keys must sign, but only 0"},
 		{"unused", rule("") + "key \"spare\" {\n  file = \"spare.pub\"\n}\n", `8:1 Unused key: No rule names the key "spare".`},
-		{"deep", rule("names = " + strings.Repeat("[", 100000)), "nested more than 32 deep"},
-		{"deep sign", rule("threshold = " + strings.Repeat("-", 100000) + "1"), "nested more than 32 deep"},
-		{"large", strings.Repeat("#\n", maxPolicy), "The policy has more than 1048576 bytes."},
+		{"deep", rule("names = " + strings.Repeat("[", 100000)), "nested more than 100 deep"},
+		{"deep sign", rule("threshold = " + strings.Repeat("-", 100000) + "1"), "nested more than 100 deep"},
+		{"large", strings.Repeat("#\n", hcltext.Max), "more than 1048576"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p, diags := ParsePolicy("policy.hcl", []byte(c.src), readTestKey(t))

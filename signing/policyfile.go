@@ -11,24 +11,23 @@ import (
 	"strings"
 	"time"
 
-	"github.com/agext/levenshtein"
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
+
+	"github.com/goldenisc/packer-plugin-isc/internal/hcltext"
 )
 
 // Limits of a policy file.
 const (
-	maxPolicy = 1 << 20 // bytes
-	maxRules  = 1000
-	maxKeys   = 64 // of a rule: every signature may be tried with each
-	maxNest   = 32 // brackets: the parser recurses
+	maxRules = 1000
+	maxKeys  = 64 // of a rule: every signature may be tried with each
 )
 
 // LoadPolicy reads a policy file, and the key files that it names beside it. All that is wrong with
 // the policy is in the diagnostics; their text is returned, so that they can be shown in it.
 func LoadPolicy(name string) (*Policy, []byte, hcl.Diagnostics, error) {
-	src, err := readFile(name, maxPolicy)
+	src, err := readFile(name, hcltext.Max)
 	if err != nil {
 		return nil, nil, nil, fmt.Errorf("policy: %w", err)
 	}
@@ -69,13 +68,8 @@ func LoadPolicy(name string) (*Policy, []byte, hcl.Diagnostics, error) {
 func ParsePolicy(filename string, src []byte, read func(name string) ([]byte, error)) (*Policy, hcl.Diagnostics) {
 	p := &policyParser{read: read, keys: map[string]*TrustedKey{}}
 	start := hcl.Range{Filename: filename, Start: hcl.InitialPos, End: hcl.InitialPos}
-	if len(src) > maxPolicy {
-		p.errorf(start, "Too large", "The policy has more than %d bytes.", maxPolicy)
-		return nil, p.diags
-	}
-	if at, deep := nesting(filename, src); deep {
-		p.errorf(at, "Too large", "Brackets are nested more than %d deep.", maxNest)
-		return nil, p.diags
+	if diags := hcltext.Bounded(filename, src); diags.HasErrors() {
+		return nil, diags
 	}
 	file, diags := hclsyntax.ParseConfig(src, filename, hcl.InitialPos)
 	if diags.HasErrors() {
@@ -90,29 +84,6 @@ func ParsePolicy(filename string, src []byte, read func(name string) ([]byte, er
 		return nil, p.diags
 	}
 	return &p.policy, p.diags
-}
-
-// nesting finds brackets that are nested too deep for a parser that recurses.
-func nesting(filename string, src []byte) (hcl.Range, bool) {
-	tokens, _ := hclsyntax.LexConfig(src, filename, hcl.InitialPos) // the parser reports what is wrong
-	depth := 0
-	for _, t := range tokens {
-		switch t.Type {
-		case hclsyntax.TokenOBrace, hclsyntax.TokenOBrack, hclsyntax.TokenOParen, hclsyntax.TokenOQuote,
-			hclsyntax.TokenOHeredoc, hclsyntax.TokenTemplateInterp, hclsyntax.TokenTemplateControl,
-			hclsyntax.TokenBang, hclsyntax.TokenMinus:
-			depth++
-		case hclsyntax.TokenCBrace, hclsyntax.TokenCBrack, hclsyntax.TokenCParen, hclsyntax.TokenCQuote,
-			hclsyntax.TokenCHeredoc, hclsyntax.TokenTemplateSeqEnd:
-			depth--
-		case hclsyntax.TokenNewline:
-			continue
-		}
-		if depth > maxNest {
-			return t.Range, true
-		}
-	}
-	return hcl.Range{}, false
 }
 
 type policyParser struct {
@@ -148,7 +119,7 @@ func (p *policyParser) body(b *hclsyntax.Body) {
 			}
 		case block.Type != "key":
 			p.errorf(block.TypeRange, "Unsupported block", "A block named %q is not expected here.%s",
-				block.Type, suggest(block.Type, []string{"key", "rule"}))
+				block.Type, hcltext.Suggest(block.Type, []string{"key", "rule"}))
 		}
 	}
 	for _, block := range b.Blocks {
@@ -184,7 +155,7 @@ func (p *policyParser) arguments(b *hclsyntax.Block, setters map[string]setter, 
 	for name, a := range b.Body.Attributes {
 		set, ok := setters[name]
 		if !ok {
-			p.errorf(a.NameRange, "Unsupported argument", "An argument named %q is not expected here.%s", name, suggest(name, names))
+			p.errorf(a.NameRange, "Unsupported argument", "An argument named %q is not expected here.%s", name, hcltext.Suggest(name, names))
 			continue
 		}
 		if err := set(a.Expr); err != nil {
@@ -342,7 +313,7 @@ func (p *policyParser) rule(b *hclsyntax.Block) {
 		p.used[name] = true
 		switch {
 		case !ok:
-			p.errorf(at, "Unknown key", "There is no key %q.%s", name, suggest(name, all))
+			p.errorf(at, "Unknown key", "There is no key %q.%s", name, hcltext.Suggest(name, all))
 		case k != nil:
 			r.Keys = append(r.Keys, *k)
 			if k.Revoked == "" {
@@ -437,21 +408,4 @@ func ParseDuration(s string) (time.Duration, error) {
 		return 0, fmt.Errorf("duration %q: too long", s)
 	}
 	return time.Duration(n) * unit, nil
-}
-
-// suggest returns " Did you mean …?" if one of the names is close to the given one.
-func suggest(given string, names []string) string {
-	best, name := (len(given)+1)/3+1, ""
-	for _, n := range names {
-		if len(given) > 64 {
-			break
-		}
-		if d := levenshtein.Distance(given, n, nil); d < best {
-			best, name = d, n
-		}
-	}
-	if name == "" {
-		return ""
-	}
-	return fmt.Sprintf(" Did you mean %q?", name)
 }

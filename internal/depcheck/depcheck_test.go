@@ -24,6 +24,8 @@ const module = "github.com/goldenisc/packer-plugin-isc"
 // ranks says who may import whom: a package imports only packages of a lower rank. Every package
 // of the module stands here, so that a new one is placed before it is used.
 var ranks = map[string]int{
+	"internal/hcltext": -1, // below all that read HCL
+
 	"ovf":             0,
 	"zfs":             0,
 	"signing":         0,
@@ -32,8 +34,9 @@ var ranks = map[string]int{
 
 	"image": 1,
 
-	"profiles": 2,
-	"registry": 2,
+	"profiles":      2,
+	"registry":      2,
+	"internal/sbom": 2,
 
 	"builder":     3,
 	"provisioner": 3,
