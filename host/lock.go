@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"github.com/goldenisc/packer-plugin-isc/internal/flock"
 )
 
 // ErrBusy is the error of an instance that another command is working on.
@@ -62,7 +64,7 @@ func lockOnce(path string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	ok, err := tryLock(f)
+	ok, err := flock.Try(f)
 	if err != nil || !ok {
 		f.Close()
 		return nil, err

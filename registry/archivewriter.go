@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+
+	"github.com/goldenisc/packer-plugin-isc/internal/flock"
 )
 
 // An archiveWriter writes an OCI image layout as a tar file. Everything is written once, in the
@@ -45,7 +47,7 @@ func createArchive(name string) (*archiveWriter, error) {
 	}
 	live.Store(temp, true)
 	w := &archiveWriter{name: name, f: f, written: map[string]bool{}, manifests: map[string][]byte{}}
-	if ok, err := tryLock(f); err != nil || !ok {
+	if ok, err := flock.Try(f); err != nil || !ok {
 		w.abort()
 		return nil, errors.Join(fmt.Errorf("OCI archive %q: temporary file cannot be locked", name), err)
 	}

@@ -16,6 +16,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/goldenisc/packer-plugin-isc/internal/flock"
 )
 
 // The files of a layout (image-layout.md).
@@ -214,7 +216,7 @@ func (l *Layout) Create() (*Blob, error) {
 			return err
 		}
 		live.Store(name, true)
-		if _, err := tryLock(f); err != nil {
+		if _, err := flock.Try(f); err != nil {
 			discard(f)
 			return err
 		}
@@ -334,7 +336,7 @@ func (l *Layout) locked(f func() error) (err error) {
 		if err != nil {
 			return err
 		}
-		ok, err := tryLock(lock)
+		ok, err := flock.Try(lock)
 		if err == nil && ok {
 			// Some program might have put a new file there meanwhile.
 			held, err1 := lock.Stat()
@@ -372,7 +374,7 @@ func removeLitter(dir, prefix string) {
 		if err != nil {
 			continue
 		}
-		if ok, err := tryLock(f); ok && err == nil {
+		if ok, err := flock.Try(f); ok && err == nil {
 			discard(f)
 		} else {
 			f.Close()

@@ -24,7 +24,8 @@ const module = "github.com/goldenisc/packer-plugin-isc"
 // ranks says who may import whom: a package imports only packages of a lower rank. Every package
 // of the module stands here, so that a new one is placed before it is used.
 var ranks = map[string]int{
-	"internal/hcltext": -1, // below all that read HCL
+	"internal/flock":   -1, // below all: they know nothing of us
+	"internal/hcltext": -1,
 
 	"ovf":             0,
 	"zfs":             0,

@@ -1,6 +1,6 @@
 //go:build aix || (solaris && !illumos)
 
-package registry
+package flock
 
 import (
 	"errors"
@@ -10,10 +10,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tryLock takes the exclusive lock of f until any descriptor of its file in this process is closed,
+// Try takes the exclusive lock of f until any descriptor of its file in this process is closed,
 // and says whether it got it. The lock is the process's: the callers see to it that a process asks
 // only once.
-func tryLock(f *os.File) (bool, error) {
+func Try(f *os.File) (bool, error) {
 	for {
 		err := unix.FcntlFlock(f.Fd(), unix.F_SETLK, &unix.Flock_t{Type: unix.F_WRLCK, Whence: io.SeekStart})
 		switch {
