@@ -31,6 +31,19 @@ func NewMatcher(pattern string) (*Matcher, error) {
 // String returns the pattern as it was given.
 func (m *Matcher) String() string { return m.pattern }
 
+// literal returns the leading elements that match only themselves, "." if there are none, and the
+// rest of the pattern.
+func (m *Matcher) literal() (prefix, rest string) {
+	n := 0
+	for n < len(m.elems) && !strings.ContainsAny(m.elems[n], `*?[\\`) {
+		n++
+	}
+	if n == 0 {
+		return ".", strings.Join(m.elems, "/")
+	}
+	return strings.Join(m.elems[:n], "/"), strings.Join(m.elems[n:], "/")
+}
+
 // Match reports whether the pattern matches the whole of a clean name. "dir/**" matches dir too.
 func (m *Matcher) Match(name string) bool { return matchElems(m.elems, name) }
 

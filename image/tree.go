@@ -279,7 +279,29 @@ func (t *Tree) Glob(pattern string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	prefix, rest := m.literal()
+	if rest == "" {
+		if t.lookup(prefix) == nil {
+			return nil, nil
+		}
+		return []string{prefix}, nil
+	}
 	var names []string
+	if prefix != "." {
+		if t.lookup(prefix) == nil {
+			return nil, nil
+		}
+		if m.Match(prefix) { // by **
+			names = append(names, prefix)
+		}
+		for _, n := range t.descendants(prefix) {
+			if m.Match(n.Name) {
+				names = append(names, n.Name)
+			}
+		}
+		slices.SortFunc(names, Compare)
+		return names, nil
+	}
 	for _, n := range t.walk() {
 		if m.Match(n.Name) {
 			names = append(names, n.Name)
