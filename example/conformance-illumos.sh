@@ -1,4 +1,5 @@
 #!/bin/sh
+# shellcheck disable=SC2016 # the inner shells expand these
 # Proves on a real OmniOS host what could not be proven where iscadm is developed: that zoneadm installs
 # the zone archive, that SMF imports the manifests and the hardening profile, and that the configuration
 # file is accepted. It makes one zone, prints PASS or FAIL for every step, and removes the zone again.
