@@ -1,7 +1,6 @@
 package ovf
 
 import (
-	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -110,7 +109,11 @@ func BenchmarkRealVMDK(b *testing.B) {
 				if err != nil {
 					b.Fatal(err)
 				}
-				if _, err := WriteVMDK(b.Context(), io.Writer(w), Source{Content: f, Size: st.Size()}, VMDKOptions{Level: level}); err != nil {
+				extents, err := FileExtents(f)
+				if err != nil {
+					b.Fatal(err)
+				}
+				if _, err := WriteVMDK(b.Context(), w, Source{Content: f, Size: st.Size(), Extents: extents}, VMDKOptions{Level: level}); err != nil {
 					b.Fatal(err)
 				}
 				if err := w.Close(); err != nil {

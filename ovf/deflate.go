@@ -35,8 +35,8 @@ type effort struct {
 
 var efforts = map[Level]effort{
 	Fast:    {header: 0 << 6, depth: 4, nice: 32, lazy: 0},
-	Default: {header: 2 << 6, depth: 12, nice: 96, lazy: 1, three: true},
-	Small:   {header: 3 << 6, depth: 120, nice: maxMatch, lazy: 2, three: true},
+	Default: {header: 2 << 6, depth: 6, nice: 48, lazy: 1, three: true},
+	Small:   {header: 3 << 6, depth: 128, nice: maxMatch, lazy: 2, three: true},
 }
 
 // A token is a literal, or a match: bit 31, length in bits 16 to 24, distance-1 in the low bits.
@@ -86,7 +86,10 @@ func (d *deflater) compress(dst []byte, n int) []byte {
 	return binary.BigEndian.AppendUint32(dst, adler32.Checksum(d.in[:n]))
 }
 
-func (d *deflater) load32(i int) uint32 { return binary.LittleEndian.Uint32(d.in[i:]) }
+// load32 returns the four bytes at i; the mask tells the compiler that i is in the grain.
+func (d *deflater) load32(i int) uint32 {
+	return binary.LittleEndian.Uint32(d.in[i&(GrainSize-1):][:4])
+}
 
 func hash4(v uint32) uint32 { return v * 0x9e3779b1 >> (32 - hashBits) }
 
@@ -148,7 +151,7 @@ func (d *deflater) find(i, best, depth int) (length, distance int) {
 func (d *deflater) extend(p, i, most int) int {
 	n := 4
 	for n < most {
-		x := binary.LittleEndian.Uint64(d.in[p+n:]) ^ binary.LittleEndian.Uint64(d.in[i+n:])
+		x := binary.LittleEndian.Uint64(d.in[(p+n)&(GrainSize-1):][:8]) ^ binary.LittleEndian.Uint64(d.in[(i+n)&(GrainSize-1):][:8])
 		if x != 0 {
 			return min(n+bits.TrailingZeros64(x)>>3, most)
 		}

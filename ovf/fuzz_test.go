@@ -2,6 +2,7 @@ package ovf
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"crypto/x509"
 	"os"
 	"path/filepath"
@@ -96,7 +97,8 @@ func FuzzCertificate(f *testing.F) {
 
 func FuzzOVA(f *testing.F) {
 	a := testAppliance(f, Universal)
-	a.Disks = a.Disks[:1]
+	small := smallVMDK()
+	a.Disks = []Disk{{VMDK: VMDK{Size: int64(len(small)), Capacity: 3 * GrainSize, SHA256: sha256.Sum256(small)}, Content: bytes.NewReader(small)}}
 	f.Add(writeOVA(f, a, Options{}))
 	key, cert := testKey(f)
 	f.Add(writeOVA(f, a, Options{Key: key, Certificates: []*x509.Certificate{cert}, Manifest: SHA512}))

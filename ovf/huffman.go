@@ -18,7 +18,7 @@ const (
 
 // lengthSymbols and distances give the symbol of a length, and the extra bits of symbols.
 var (
-	lengthSymbol [maxMatch + 1]uint16
+	lengthSymbol [512]uint16
 	lengthBase   [litSymbols]uint16
 	lengthExtra  [litSymbols]uint8
 	distBase     [distSymbols]uint16
@@ -83,13 +83,13 @@ func symbolOfDistance(d uint32) uint8 { // minus one
 	if d < 256 {
 		return distSymbol[d]
 	}
-	return distSymbol[256+d>>7]
+	return distSymbol[(256+d>>7)&511]
 }
 
 // A histogram counts the symbols of a part of the tokens.
 type histogram struct {
-	lit  [litSymbols]uint32
-	dist [distSymbols]uint32
+	lit  [512]uint32 // litSymbols are in use: indexes of nine bits need no check
+	dist [32]uint32
 }
 
 func (h *histogram) count(tokens []token) {
@@ -98,16 +98,16 @@ func (h *histogram) count(tokens []token) {
 			h.lit[t&0xff]++
 			continue
 		}
-		h.lit[lengthSymbol[t>>16&0x1ff]]++
-		h.dist[symbolOfDistance(uint32(t&0x7fff))]++
+		h.lit[lengthSymbol[t>>16&0x1ff]&0x1ff]++
+		h.dist[symbolOfDistance(uint32(t&0x7fff))&31]++
 	}
 }
 
 func (h *histogram) add(o *histogram) {
-	for i := range h.lit {
+	for i := range litSymbols {
 		h.lit[i] += o.lit[i]
 	}
-	for i := range h.dist {
+	for i := range distSymbols {
 		h.dist[i] += o.dist[i]
 	}
 }
@@ -115,7 +115,7 @@ func (h *histogram) add(o *histogram) {
 // cost estimates the bits of a block by the entropy of its symbols, with logBits after the point.
 // Extra bits are left out: they are the same however the blocks are cut.
 func (h *histogram) cost() uint64 {
-	return entropy(h.lit[:]) + entropy(h.dist[:])
+	return entropy(h.lit[:litSymbols]) + entropy(h.dist[:distSymbols])
 }
 
 func entropy(counts []uint32) uint64 {
@@ -196,17 +196,18 @@ func (s *splitter) write(dst []byte, tokens []token, in []byte) []byte {
 // block writes one block in the cheapest of its three kinds.
 func (s *splitter) block(h *histogram, tokens []token, in []byte, final bool) {
 	h.lit[endOfBlock] = 1
+	lit, dist := h.lit[:litSymbols], h.dist[:distSymbols]
 	extra := 0
-	for i, c := range h.lit[257:] {
+	for i, c := range lit[257:] {
 		extra += int(c) * int(lengthExtra[257+i])
 	}
-	for i, c := range h.dist {
+	for i, c := range dist {
 		extra += int(c) * int(distExtra[i])
 	}
-	s.lit.build(h.lit[:], maxBits)
-	s.dist.build(h.dist[:], maxBits)
-	dynamic := s.prepare() + s.lit.size(h.lit[:]) + s.dist.size(h.dist[:]) + extra
-	fixed := fixedLit.size(h.lit[:]) + fixedDist.size(h.dist[:]) + extra
+	s.lit.build(lit, maxBits)
+	s.dist.build(dist, maxBits)
+	dynamic := s.prepare() + s.lit.size(lit) + s.dist.size(dist) + extra
+	fixed := fixedLit.size(lit) + fixedDist.size(dist) + extra
 	stored := 8*len(in) + 8*5*(len(in)/maxStored+1)
 	last := uint64(0)
 	if final {
@@ -329,10 +330,12 @@ type code struct {
 	length [litSymbols + 2]uint8
 	code   [litSymbols + 2]uint16
 	nodes  []treeNode
+	order  []uint32 // counts and symbols, to be sorted
 }
 
+// A treeNode is a leaf or an inner node of a Huffman tree.
 type treeNode struct {
-	count  uint32
+	count  uint32 // then its depth
 	symbol uint16
 	parent uint16
 }
@@ -341,11 +344,16 @@ type treeNode struct {
 // has one bit; one of none has none, which is allowed for distances.
 func (c *code) build(counts []uint32, limit int) {
 	clear(c.length[:])
-	c.nodes = c.nodes[:0]
-	for s, n := range counts {
+	c.order = c.order[:0]
+	for s, n := range counts { // a grain has 2^16 symbols, and the end
 		if n > 0 {
-			c.nodes = append(c.nodes, treeNode{count: n, symbol: uint16(s)})
+			c.order = append(c.order, n<<9|uint32(s))
 		}
+	}
+	slices.Sort(c.order)
+	c.nodes = c.nodes[:0]
+	for _, x := range c.order {
+		c.nodes = append(c.nodes, treeNode{count: x >> 9, symbol: uint16(x & 0x1ff)})
 	}
 	leaves := len(c.nodes)
 	switch leaves {
@@ -363,12 +371,6 @@ func (c *code) build(counts []uint32, limit int) {
 		c.assign(len(counts))
 		return
 	}
-	slices.SortFunc(c.nodes, func(a, b treeNode) int {
-		if a.count != b.count {
-			return int(a.count) - int(b.count)
-		}
-		return int(a.symbol) - int(b.symbol)
-	})
 	// Two queues: the leaves, and the inner nodes in the order they are made.
 	leaf, inner := 0, leaves
 	take := func() int {
@@ -516,6 +518,28 @@ func (w *bitWriter) flush() []byte {
 
 // tokens writes tokens and the end of the block.
 func (w *bitWriter) tokens(tokens []token, lit, dist *code) {
+	// What is written for each length and each symbol of a distance, and how many bits that is, in
+	// tables of their own: they have room for every index, so that nothing is looked up twice or checked.
+	var literals [256]uint32
+	var lengths [512]uint32
+	var distances [32]struct {
+		code        uint16
+		base        uint16
+		bits, extra uint8
+	}
+	for s := range literals {
+		literals[s] = uint32(lit.code[s]) | uint32(lit.length[s])<<24
+	}
+	for n := minMatch; n <= maxMatch; n++ {
+		s := lengthSymbol[n]
+		l := lit.length[s]
+		v := uint32(lit.code[s]) | (uint32(n)-uint32(lengthBase[s]))<<l
+		lengths[n] = v | uint32(l+lengthExtra[s])<<24
+	}
+	for s := range distBase {
+		distances[s].code, distances[s].bits = dist.code[s], dist.length[s]
+		distances[s].base, distances[s].extra = distBase[s], distExtra[s]
+	}
 	// Eight bytes are stored at once for each token, of which the whole ones stay: a token has 48 bits
 	// at most and 7 wait.
 	need := len(w.out) + 8*len(tokens) + 16
@@ -523,25 +547,21 @@ func (w *bitWriter) tokens(tokens []token, lit, dist *code) {
 	at, acc, n := len(w.out), w.acc, w.n
 	for _, t := range tokens {
 		if t&matchToken == 0 {
-			s := t & 0xff
-			acc |= uint64(lit.code[s]) << n
-			n += uint(lit.length[s])
+			v := literals[t&0xff]
+			acc |= uint64(v&0xffffff) << (n & 63)
+			n += uint(v >> 24)
 		} else {
-			length, d := uint16(t>>16&0x1ff), uint32(t&0x7fff)
-			s := lengthSymbol[length]
-			acc |= uint64(lit.code[s]) << n
-			n += uint(lit.length[s])
-			acc |= uint64(length-lengthBase[s]) << n
-			n += uint(lengthExtra[s])
-			x := symbolOfDistance(d)
-			acc |= uint64(dist.code[x]) << n
-			n += uint(dist.length[x])
-			acc |= uint64(d-uint32(distBase[x])) << n
-			n += uint(distExtra[x])
+			v := lengths[t>>16&0x1ff]
+			acc |= uint64(v&0xffffff) << (n & 63)
+			n += uint(v >> 24)
+			far := uint32(t & 0x7fff)
+			d := &distances[symbolOfDistance(far)&31]
+			acc |= (uint64(d.code) | uint64(far-uint32(d.base))<<(d.bits&63)) << (n & 63)
+			n += uint(d.bits + d.extra)
 		}
 		binary.LittleEndian.PutUint64(out[at:], acc)
 		at += int(n >> 3)
-		acc >>= n &^ 7
+		acc >>= n &^ 7 & 63
 		n &= 7
 	}
 	w.out, w.acc, w.n = out[:at], acc, n

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -219,4 +221,40 @@ func readAll(ctx context.Context, data []byte) (check, stream error) {
 	}
 	_, stream = ReadStream(bytes.NewReader(data), func(_, _ int64, _ []byte) error { return nil })
 	return check, stream
+}
+
+func TestFileExtents(t *testing.T) {
+	f, err := os.Create(filepath.Join(t.TempDir(), "disk.raw"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	const size = 24 << 20
+	if err := f.Truncate(size); err != nil {
+		t.Fatal(err)
+	}
+	for _, at := range []int64{0, 9<<20 + 5, size - 3} {
+		if _, err := f.WriteAt([]byte("abc"), at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	extents, err := FileExtents(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sparse, v := writeTest(t, Source{Content: f, Size: size, Extents: extents}, VMDKOptions{})
+	dense, _ := writeTest(t, Source{Content: f, Size: size}, VMDKOptions{})
+	if v.Populated != 3*GrainSize || !bytes.Equal(sparse, dense) {
+		t.Errorf("%v: %d bytes populated", extents, v.Populated)
+	}
+	// Nothing but a hole is no extent, which is another thing than not to know.
+	if err := f.Truncate(0); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Truncate(size); err != nil {
+		t.Fatal(err)
+	}
+	if extents, err = FileExtents(f); err != nil || extents == nil {
+		t.Errorf("%v, %v", extents, err)
+	}
 }

@@ -272,7 +272,7 @@ func (s *stream) write(b []byte) error {
 }
 
 func (s *stream) begin() error {
-	b := make([]byte, overheadSector*sectorSize)
+	b := make([]byte, s.head.Overhead*sectorSize)
 	copy(b, s.head.bytes())
 	copy(b[sectorSize:], diskDescriptor(int64(s.head.Capacity)*sectorSize, s.id))
 	return s.write(b)
