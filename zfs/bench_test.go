@@ -77,6 +77,15 @@ func BenchmarkCopy(b *testing.B) {
 	}
 }
 
+// heap returns how many bytes are in use.
+func heap() int64 {
+	runtime.GC()
+	runtime.GC() // the first may have been under way
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
 // BenchmarkFiles is the cost of an object: empty files, a thousand to a directory.
 func BenchmarkFiles(b *testing.B) {
 	const n = 100_000
@@ -84,13 +93,10 @@ func BenchmarkFiles(b *testing.B) {
 	for i := range n {
 		f.file(fmt.Sprintf("d%d/f%d", i/1000, i), nil)
 	}
-	var before, after runtime.MemStats
-	runtime.GC()
-	runtime.ReadMemStats(&before)
+	before := heap()
 	s := f.stream(b, Options{})
-	runtime.GC()
-	runtime.ReadMemStats(&after)
-	index := float64(after.HeapAlloc-before.HeapAlloc) / n
+	index := float64(heap()-before) / n
+	runtime.KeepAlive(f)
 	for b.Loop() {
 		if err := s.Write(context.Background(), io.Discard); err != nil {
 			b.Fatal(err)
@@ -116,13 +122,9 @@ func TestNightlyMillion(t *testing.T) {
 			path := fmt.Sprintf("%s/%d", dir, i)
 			f[path] = &Object{Path: path, Mode: 0o644, ModTime: testTime}
 		}
-		var before, after runtime.MemStats
-		runtime.GC()
-		runtime.ReadMemStats(&before)
+		before := heap()
 		s := f.stream(t, Options{})
-		runtime.GC()
-		runtime.ReadMemStats(&after)
-		if used := (after.HeapAlloc - before.HeapAlloc) / n; used > 600 {
+		if used := (heap() - before) / n; used > 600 {
 			t.Errorf("%d to a directory: an index of %d bytes an object", per, used)
 		}
 		var out writer

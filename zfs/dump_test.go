@@ -26,6 +26,19 @@ func TestCheckAcceptsOurs(t *testing.T) {
 		if err := Check(bytes.NewReader(stream), int64(len(stream))); err != nil {
 			t.Errorf("%+v: %v", o, err)
 		}
+		s := open(t, stream)
+		for n, d := range s.set.numbersOf() {
+			if d.bonusType == typeNone {
+				continue
+			}
+			z, err := s.set.inode(d, s.zpl.attrs)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if z.slack != 0 {
+				t.Errorf("%+v: object %d: %d bytes behind its attributes", o, n, z.slack)
+			}
+		}
 	}
 }
 
@@ -158,7 +171,7 @@ func TestCheckFindsMistakes(t *testing.T) {
 		"layout":           {edit{RecordObject, 9, headerSize + 4, le16(99 | 1<<10)}, "object 9: damaged attributes: layout 99"},
 		"magic":            {edit{RecordObject, 9, headerSize, le64(0)}, "object 9: damaged attributes: magic"},
 		"shorter layout":   {edit{RecordObject, 9, headerSize + 4, le16(5 | 1<<10)}, "object 9: "},
-		"block behind end": {edit{RecordObject, 14, bonus + 8, le64(1000)}, "object 14: a block at 393216 behind its 1000 bytes"},
+		"block behind end": {edit{RecordObject, 14, bonus + 8, le64(1000)}, "object 14: data behind its 1000 bytes, in the block at 393216"},
 		"block size":       {edit{RecordObject, 14, 8 + 16, []byte{0, 4, 0, 0}}, "the object's have 1024"},
 		"target":           {edit{RecordObject, 11, headerSize + 16 + 8, le64(3)}, `object 11: target "etc/motd" of 3 bytes`},
 		"no spill":         {edit{RecordObject, 12, 8 + 27, []byte{0}}, "does not say that it has a spill block"},

@@ -370,9 +370,9 @@ zfs send isc/whole@v3 > $OUT/whole.again
 zfs set readonly=off isc/steps; zfs set readonly=off isc/jump
 zfs destroy isc/cloned@v2
 useany isc/cloned $MNT/cloned isc
+gone isc/cloned
 useany isc/jump $MNT/jump isc
 useany isc/whole $MNT/whole isc
-gone isc/cloned
 useany isc/steps $MNT/steps isc
 `
 
@@ -575,10 +575,8 @@ grep -q 'No leaks' /out/zdb
 			}
 			defer f.Close()
 			device := identity[Device]
-			if profiles[name].Platform == Illumos { // its form, read by Linux
-				device = func(d Device) Device {
-					return Device{uint32(uint64(d.Major) << 32 >> 20), d.Minor & (1<<20 - 1)}
-				}
+			if profiles[name].Platform == Illumos { // Linux takes the lower half for its own form
+				device = func(d Device) Device { return Linux.decode(uint64(d.Minor)) }
 			}
 			sameListing(t, name, in.normal().listing(t, true, device), parseListing(t, f))
 			for _, sent := range []string{".again", ".lec"} {

@@ -177,8 +177,8 @@ func (z *Reader) outside(rec *Record) error {
 		return errors.New("package in a package")
 	}
 	n := z.order.Uint32(z.head[4:])
-	if n > maxBeginPayload || n%8 != 0 {
-		return fmt.Errorf("BEGIN with %d bytes behind it: more than %d, or not a multiple of 8", n, maxBeginPayload)
+	if n > maxBeginPayload || n%4 != 0 {
+		return fmt.Errorf("BEGIN with %d bytes behind it: more than %d, or not a multiple of 4", n, maxBeginPayload)
 	}
 	z.begin, z.pack = h, z.pack || h.Package
 	rec.Type, rec.Header = RecordBegin, h
