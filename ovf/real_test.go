@@ -103,14 +103,14 @@ func TestRealVMDK(t *testing.T) {
 			if _, err := r.ReadAt(got, 0); err != nil || !bytes.Equal(got, disk) {
 				t.Errorf("%s of size %d: content differs (%v)", kind, size, err)
 			}
+			if kind != "streamOptimized" {
+				continue
+			}
+			clear(got)
+			if _, err := ReadStream(bytes.NewReader(theirs), func(_, off int64, b []byte) error { copy(got[off:], b); return nil }); err != nil || !bytes.Equal(got, disk) {
+				t.Errorf("%s of size %d, read forward: content differs (%v)", kind, size, err)
+			}
 		}
-	}
-	// A tampered disk.
-	data, _ := writeTest(t, Source{Content: bytes.NewReader(testDisk(5 << 20)), Size: 5 << 20}, VMDKOptions{})
-	data[len(data)/2] ^= 1
-	save(t, filepath.Join(dir, "ours.vmdk"), data)
-	if _, err := run(t, dir, "qemu-img", "convert", "-f", "vmdk", "-O", "raw", "ours.vmdk", "back.raw"); err == nil {
-		t.Log("qemu-img does not notice the flipped bit")
 	}
 }
 
