@@ -17,6 +17,7 @@ import (
 
 	"github.com/goldenisc/packer-plugin-isc/image"
 	"github.com/goldenisc/packer-plugin-isc/internal/hcltext"
+	"github.com/goldenisc/packer-plugin-isc/internal/sbom"
 	"github.com/goldenisc/packer-plugin-isc/profiles"
 	"github.com/goldenisc/packer-plugin-isc/registry"
 )
@@ -37,9 +38,10 @@ type BuildOptions struct {
 
 // A Built is a base with everything that the spec asks for applied to it: ready to be written.
 type Built struct {
-	Source *Source
-	Config *image.Config // complete but for the artifacts
-	Report *profiles.Report
+	Source     *Source
+	Config     *image.Config // complete but for the artifacts
+	Report     *profiles.Report
+	Provenance *Provenance
 }
 
 // Close releases the content of the tree.
@@ -107,6 +109,9 @@ func prepare(ctx context.Context, s *Spec, o BuildOptions, t *image.Tree, base i
 		Config: config(s, base, created, report),
 		Report: report,
 	}
+	if b.Provenance, err = newProvenance(s, o.Version, b.Config, e.sources); err != nil {
+		return nil, err
+	}
 	if n := report.Count(profiles.Fail); n > 0 {
 		return b, fmt.Errorf("%w: %d of profile %q", ErrFindings, n, report.Profile)
 	}
@@ -164,6 +169,7 @@ type editor struct {
 	tree     *image.Tree
 	created  time.Time
 	progress image.Progress
+	sources  []Dependency // what was read, but for the base
 }
 
 // run goes from what is most general to what is most specific, so that a file of the spec wins
@@ -235,6 +241,9 @@ func (e *editor) lay(ctx context.Context, tr *Tree) error {
 		e.tree.Own(f)
 		err = e.tree.AddTar(ctx, f, tr.Path, e.progress)
 	}
+	if err == nil {
+		err = e.noteTree(ctx, tr, loc)
+	}
 	if err != nil || loc.Scheme != "dir" && tr.Owner == "" && tr.Group == "" {
 		return err
 	}
@@ -288,7 +297,10 @@ func (e *editor) file(f *File) error {
 		return err
 	}
 	defer src.Close()
-	return e.tree.PutFrom(en, src)
+	if err := e.tree.PutFrom(en, src); err != nil {
+		return err
+	}
+	return e.noteFile(f)
 }
 
 func (e *editor) link(l *Link) error {
@@ -339,7 +351,7 @@ func (b *Built) Write(ctx context.Context, l *registry.Layout, tag string, only 
 	}
 	stage := l.Stage()
 	defer stage.Close()
-	written := make([][]image.Artifact, len(blocks)+1)
+	written := make([][]image.Artifact, len(blocks)+2)
 	g, gctx := errgroup.WithContext(ctx)
 	for i, k := range blocks {
 		g.Go(func() (err error) {
@@ -353,7 +365,15 @@ func (b *Built) Write(ctx context.Context, l *registry.Layout, tag string, only 
 		written[len(blocks)], err = b.evidence(gctx, stage)
 		return err
 	})
+	var packages []sbom.Package
+	g.Go(func() (err error) {
+		packages, err = sbom.Packages(gctx, b.Source.Tree)
+		return malformed(err)
+	})
 	if err := g.Wait(); err != nil {
+		return "", err
+	}
+	if written[len(blocks)+1], err = b.attest(ctx, stage, packages, written[len(blocks)]); err != nil {
 		return "", err
 	}
 	if err := stage.Commit(); err != nil {

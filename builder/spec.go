@@ -45,6 +45,7 @@ type Spec struct {
 	Artifacts []KindBlock // in the order of the file; none stands for the zone archive
 	Dir       string      // the folder that names of local files are relative to
 	Texts     Texts       // what diagnostics point into
+	Inputs    Inputs      // what the spec was read from
 }
 
 // An Image says what is built.
@@ -144,7 +145,7 @@ type Options struct {
 // " is an HCL expression.
 func ParseSpec(filename string, src []byte, opts Options) (*Spec, hcl.Diagnostics) {
 	p := &parser{
-		spec:  &Spec{Dir: filepath.Dir(filename), Texts: Texts{filename: src}},
+		spec:  &Spec{Dir: filepath.Dir(filename), Texts: Texts{filename: src}, Inputs: newInputs(filename, src, opts)},
 		opts:  opts,
 		where: map[string]hcl.Range{}, missing: map[string]bool{}, incomplete: map[string]bool{}, misspelt: map[string]bool{}, unknown: map[string]bool{},
 	}

@@ -80,6 +80,7 @@ func (p *parser) variables(blocks []*hclsyntax.Block) {
 		}
 		p.validate(v)
 		values[name] = v.value
+		p.spec.Inputs.note(v)
 	}
 	p.ctx.Variables["var"] = cty.ObjectVal(values)
 }

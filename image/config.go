@@ -21,6 +21,11 @@ const (
 	TypeZonecfg = "application/vnd.goldenisc.dock.zonecfg.v1"  // zonecfg(8) command file
 	TypeDock    = "application/vnd.goldenisc.dock.v1+json"     // what the host must provide
 
+	// Predicates of attestations. The first two are registered with IANA or named by their makers.
+	TypeSPDX       = "application/spdx+json"
+	TypeCycloneDX  = "application/vnd.cyclonedx+json"
+	TypeProvenance = "application/vnd.goldenisc.provenance.v1+json" // of https://slsa.dev/provenance/v1
+
 	TypeZone     = "application/vnd.goldenisc.zone.v1.tar" // + "+gzip" or "+zstd"
 	TypeRunnable = "application/vnd.oci.image.manifest.v1+json"
 )

@@ -67,7 +67,7 @@ func (a *app) build(ctx context.Context, name string, b *buildFlags) error {
 	if err != nil {
 		return err
 	}
-	o := builder.BuildOptions{Today: time.Now(), Dir: b.tmp, Progress: a.progress(), Log: a.log()}
+	o := builder.BuildOptions{Version: buildVersion(), Today: time.Now(), Dir: b.tmp, Progress: a.progress(), Log: a.log()}
 	if o.Created, err = sourceDate(); err != nil {
 		return badInput(err)
 	}

@@ -13,7 +13,9 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
+	"github.com/goldenisc/packer-plugin-isc/builder"
 	"github.com/goldenisc/packer-plugin-isc/image"
+	"github.com/goldenisc/packer-plugin-isc/internal/sbom"
 	"github.com/goldenisc/packer-plugin-isc/profiles"
 	"github.com/goldenisc/packer-plugin-isc/registry"
 )
@@ -83,14 +85,17 @@ func readReport(ctx context.Context, m *registry.Image) (*profiles.Report, error
 }
 
 func newInspect(a *app) *cobra.Command {
-	return &cobra.Command{
+	var packages bool
+	c := &cobra.Command{
 		Use:   "inspect REF",
 		Short: "Show what an image holds and what was checked of it",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			return a.inspect(c.Context(), args[0])
+			return a.inspect(c.Context(), args[0], packages)
 		},
 	}
+	c.Flags().BoolVar(&packages, "packages", false, "list all packages, not only how many there are")
+	return c
 }
 
 // An inspectDocument is what inspect --json prints.
@@ -100,9 +105,11 @@ type inspectDocument struct {
 	*image.Config
 	Report *profiles.Report `json:"report"`
 	Dock   *profiles.Dock   `json:"dock"`
+
+	Packages []sbom.Package `json:"packages"`
 }
 
-func (a *app) inspect(ctx context.Context, name string) error {
+func (a *app) inspect(ctx context.Context, name string, all bool) error {
 	m, store, err := a.open(ctx, name)
 	if err != nil {
 		return err
@@ -120,8 +127,12 @@ func (a *app) inspect(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
+	packages, err := builder.Packages(ctx, m)
+	if err != nil {
+		return err
+	}
 	if a.json {
-		return a.document(&inspectDocument{m.Digest(), name, m.Config, report, dock})
+		return a.document(&inspectDocument{m.Digest(), name, m.Config, report, dock, append([]sbom.Package{}, packages...)})
 	}
 	c := m.Config
 	row := func(key, format string, args ...any) {
@@ -164,6 +175,7 @@ func (a *app) inspect(ctx context.Context, name string) error {
 	for _, line := range dock.Summary() {
 		row("dock", "%s", line)
 	}
+	a.inspectPackages(packages, all)
 	a.printf("artifacts\n")
 	for _, art := range c.Artifacts {
 		more := ""
@@ -277,7 +289,7 @@ func newDiff(a *app) *cobra.Command {
 
 // A difference is one line of diff: what kind of thing, which, and how it differs.
 type difference struct {
-	Kind string `json:"kind"` // file, control, service
+	Kind string `json:"kind"` // file, control, service, package
 	Name string `json:"name"`
 	How  string `json:"how"` // added, removed, or what has changed
 }
@@ -287,6 +299,7 @@ func (a *app) diff(ctx context.Context, old, now string) error {
 	var images [2]*registry.Image
 	var contents [2]*image.Content
 	var reports [2]*profiles.Report
+	var packages [2][]sbom.Package
 	for i, name := range []string{old, now} {
 		m, store, err := a.open(ctx, name)
 		if err != nil {
@@ -300,9 +313,13 @@ func (a *app) diff(ctx context.Context, old, now string) error {
 		if reports[i], err = readReport(ctx, m); err != nil {
 			return err
 		}
+		if packages[i], err = builder.Packages(ctx, m); err != nil {
+			return err
+		}
 	}
 	diffs = append(diffs, diffServices(images[0].Config, images[1].Config)...)
 	diffs = append(diffs, diffControls(reports[0], reports[1])...)
+	diffs = append(diffs, diffPackages(packages[0], packages[1])...)
 	diffs = append(diffs, diffFiles(contents[0], contents[1])...)
 	for _, d := range diffs {
 		a.printf("%-8s %-30s %s\n", d.Kind, d.Name, d.How)
