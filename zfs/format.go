@@ -102,17 +102,16 @@ const objsetZFS = 2
 
 // Object types (dmu_object_type_t).
 const (
-	typeNone         = 0
-	typeZnode        = 17 // of a bonus
-	typeFile         = 19
-	typeDirectory    = 20
-	typeMaster       = 21
-	typeUnlinked     = 22
-	typeSA           = 44 // of a bonus
-	typeSAMaster     = 45
-	typeSARegistry   = 46
-	typeSALayouts    = 47
-	typeNewestLegacy = 53 // types end here; newer ones have bit 7 set and say what they are
+	typeNone       = 0
+	typeZnode      = 17 // of a bonus
+	typeFile       = 19
+	typeDirectory  = 20
+	typeMaster     = 21
+	typeUnlinked   = 22
+	typeSA         = 44 // of a bonus
+	typeSAMaster   = 45
+	typeSARegistry = 46
+	typeSALayouts  = 47
 )
 
 var typeNames = map[uint32]string{

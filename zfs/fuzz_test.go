@@ -2,26 +2,37 @@ package zfs
 
 import (
 	"bytes"
+	"encoding/binary"
 	"io"
 	"io/fs"
 	"testing"
 )
 
-// FuzzOpen reads streams whose checksums are right and whose records are anything.
+// FuzzOpen reads streams whose checksums are right and of which some places are anything: edits are
+// a place of four bytes and a value of eight each, so that inputs are short.
 func FuzzOpen(f *testing.F) {
-	for _, o := range []Options{{}, {Profile: ZPL4}, {LZ4: true}, {Platform: Illumos}} {
+	var seeds [][]byte
+	for i, o := range []Options{{}, {Profile: ZPL4}, {LZ4: true}, {Platform: Illumos}, {}} {
 		in := newTree()
 		in.file("a/file", bytes.Repeat([]byte("text "), 500)).Xattrs = map[string][]byte{"user.a": []byte("b")}
 		in.put(Object{Path: "a/link", Link: "a/file"})
 		in.put(Object{Path: "l", Mode: fs.ModeSymlink | 0o777, Target: string(bytes.Repeat([]byte("t"), 200))})
 		in.put(Object{Path: "null", Mode: fs.ModeDevice | 0o600, Rdev: Device{1, 3}})
-		f.Add(in.write(f, o))
+		if i == 4 {
+			in.file(string(bytes.Repeat([]byte("n"), 100)), nil)
+		}
+		seeds = append(seeds, in.write(f, o))
+		f.Add(uint8(i), []byte{})
 	}
-	long := newTree()
-	long.file(string(bytes.Repeat([]byte("n"), 100)), nil)
-	f.Add(long.write(f, Options{}))
-	f.Fuzz(func(t *testing.T, stream []byte) {
-		stream = bytes.Clone(stream)
+	for _, at := range []uint32{headerSize + 8, 900, 1300, 2000, 4000, 8000} {
+		f.Add(uint8(at%5), append(binary.LittleEndian.AppendUint32(nil, at), 1, 0, 0, 0, 0, 0, 0, 128))
+	}
+	f.Fuzz(func(t *testing.T, seed uint8, edits []byte) {
+		stream := bytes.Clone(seeds[int(seed)%len(seeds)])
+		for ; len(edits) >= 12; edits = edits[12:] {
+			at := int(binary.LittleEndian.Uint32(edits)) % len(stream)
+			copy(stream[at:], edits[4:12])
+		}
 		resum(stream)
 		r := bytes.NewReader(stream)
 		if s, err := Open(r, int64(len(stream)), ""); err == nil {
@@ -60,8 +71,9 @@ func readAll(s *Snapshot) {
 	}
 }
 
+// FuzzReader reads anything, with wrong checksums.
 func FuzzReader(f *testing.F) {
-	f.Add(newTree().write(f, Options{}))
+	f.Add(newTree().write(f, Options{Profile: ZPL4})[:3*headerSize])
 	f.Fuzz(func(_ *testing.T, stream []byte) {
 		ReadHeader(bytes.NewReader(stream))
 		z := NewReader(bytes.NewReader(stream))

@@ -123,8 +123,7 @@ func (z *fatReader) read(head []byte) (*zapInfo, error) {
 		return nil, fmt.Errorf("%w: pointer table of %d bits in %d blocks", errZAP, shift, blocks)
 	}
 	z.bits = int(shift)
-	// The table of 32-bit shifts in a header half is read with the header's block, an external one
-	// block by block.
+	// A table in the header has been read with it, one of its own is read block by block.
 	leaf := make([]byte, len(head))
 	chunk := make([]byte, 0, len(head))
 	chunkFrom := uint64(0)
