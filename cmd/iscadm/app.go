@@ -15,8 +15,10 @@ import (
 	"golang.org/x/term"
 
 	"github.com/goldenisc/packer-plugin-isc/builder"
+	"github.com/goldenisc/packer-plugin-isc/host"
 	"github.com/goldenisc/packer-plugin-isc/image"
 	"github.com/goldenisc/packer-plugin-isc/registry"
+	"github.com/goldenisc/packer-plugin-isc/signing"
 )
 
 // An app is what all verbs share: the streams and the flags that every verb has.
@@ -33,6 +35,7 @@ type app struct {
 func verbs() []func(*app) *cobra.Command {
 	return []func(*app) *cobra.Command{
 		newInit, newFmt, newValidate, newBuild, newLock, newInspect, newDiff, newExport,
+		newKeygen, newSign, newPromote, newRefresh, newRevoke, newVerify,
 		newCopy, newPush, newPull, newClone, newStart, newStop, newList, newShow, newCheck, newReset,
 		newSnapshot, newRollback, newDestroy, newPrune, newProfile, newServe, newDemo, newServePage,
 	}
@@ -82,11 +85,17 @@ var statuses = []struct {
 	{statusNo, is(registry.ErrMismatch)},
 	{statusNo, is(builder.ErrFindings)},
 	{statusNo, func(err error) bool { var l *builder.LockError; return errors.As(err, &l) }},
+	{statusNo, is(signing.ErrNotVerified)},
+	{statusNo, func(err error) bool { var e *host.EpochError; return errors.As(err, &e) }},
 	{statusUnknown, is(registry.ErrUndetermined)},
+	{statusUnknown, is(signing.ErrUndetermined)},
 	{statusInput, is(builder.ErrInput)},
 	{statusInput, is(image.ErrMalformed)},
 	{statusInput, func(err error) bool { var d hcl.Diagnostics; return errors.As(err, &d) }},
-	{statusInput, func(err error) bool { return strings.HasPrefix(err.Error(), "unknown command") }},
+	{statusInput, func(err error) bool { // cobra has no types for these
+		text := err.Error()
+		return strings.HasPrefix(text, "unknown command") || strings.HasPrefix(text, "required flag") || strings.HasPrefix(text, "if any flags in the group")
+	}},
 }
 
 func is(target error) func(error) bool {

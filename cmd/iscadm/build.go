@@ -16,6 +16,7 @@ import (
 	"github.com/goldenisc/packer-plugin-isc/image"
 	"github.com/goldenisc/packer-plugin-isc/profiles"
 	"github.com/goldenisc/packer-plugin-isc/registry"
+	"github.com/goldenisc/packer-plugin-isc/signing"
 )
 
 type buildFlags struct {
@@ -24,6 +25,7 @@ type buildFlags struct {
 	artifacts                 []string
 	locked, dryRun, reproduce bool
 	tmp                       string
+	sign                      signFlags
 }
 
 func newBuild(a *app) *cobra.Command {
@@ -42,6 +44,7 @@ to it: SOURCE_DATE_EPOCH, or the newest time in the base.`,
 		},
 	}
 	b.flags(c)
+	b.sign.flags(c)
 	f := c.Flags()
 	f.StringVarP(&b.output, "output", "o", "", "the `REF` to write to; required but with --dry-run")
 	f.StringArrayVar(&b.artifacts, "artifact", nil, "write only the artifact block `NAME` (repeatable)")
@@ -60,6 +63,8 @@ type buildDocument struct {
 	Version   string           `json:"version"`
 	Base      image.Base       `json:"base"`
 	Artifacts []image.Artifact `json:"artifacts"`
+
+	Release *releaseDocument `json:"release,omitempty"`
 }
 
 func (a *app) build(ctx context.Context, name string, b *buildFlags) error {
@@ -87,7 +92,15 @@ func (a *app) build(ctx context.Context, name string, b *buildFlags) error {
 		return badInput(err)
 	}
 	start := time.Now()
-	doc, err := a.buildTo(ctx, s, o, ref, b.artifacts)
+	var key *signing.Key
+	if b.sign.key != "" { // asked for before the work, not after it
+		if key, err = a.openKey(ctx, b.sign.key); err != nil {
+			return err
+		}
+	}
+	doc, err := a.buildTo(ctx, s, o, ref, b.artifacts, func(from registry.Ref) (*releaseDocument, error) {
+		return a.signBuilt(ctx, key, from, ref, &b.sign)
+	})
 	if err != nil {
 		return err
 	}
@@ -141,8 +154,11 @@ func (a *app) findings(r *profiles.Report) {
 	}
 }
 
-// buildTo builds into a layout. Any other place gets a copy of one in a temporary folder.
-func (a *app) buildTo(ctx context.Context, s *builder.Spec, o builder.BuildOptions, ref registry.Ref, only []string) (doc *buildDocument, err error) {
+// buildTo builds into a layout. Any other place gets a copy of one in a temporary folder. sign signs
+// what is in the layout before it is copied.
+func (a *app) buildTo(ctx context.Context, s *builder.Spec, o builder.BuildOptions, ref registry.Ref, only []string,
+	sign func(registry.Ref) (*releaseDocument, error),
+) (doc *buildDocument, err error) {
 	b, err := a.prepare(ctx, s, o)
 	if err != nil {
 		return nil, err
@@ -163,8 +179,12 @@ func (a *app) buildTo(ctx context.Context, s *builder.Spec, o builder.BuildOptio
 	if err != nil {
 		return nil, err
 	}
+	from := registry.Ref{Place: registry.InLayout, Path: dir, Tag: ref.Tag}
+	released, err := sign(from)
+	if err != nil {
+		return nil, err
+	}
 	if ref.Place != registry.InLayout {
-		from := registry.Ref{Place: registry.InLayout, Path: dir, Tag: ref.Tag}
 		if _, err := registry.Copy(ctx, from, ref, registry.Options{Progress: o.Progress}); err != nil {
 			return nil, err
 		}
@@ -172,6 +192,7 @@ func (a *app) buildTo(ctx context.Context, s *builder.Spec, o builder.BuildOptio
 	return &buildDocument{
 		Digest: digest, Reference: ref.String(), Name: b.Config.Name, Version: b.Config.Version,
 		Base: b.Config.Base, Artifacts: b.Config.Artifacts,
+		Release: released,
 	}, nil
 }
 
@@ -183,7 +204,7 @@ func (a *app) buildAgain(ctx context.Context, s *builder.Spec, o builder.BuildOp
 	}
 	defer os.RemoveAll(dir)
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1))
-	again, err := a.buildTo(ctx, s, o, registry.Ref{Place: registry.InLayout, Path: dir, Tag: "again"}, only)
+	again, err := a.buildTo(ctx, s, o, registry.Ref{Place: registry.InLayout, Path: dir, Tag: "again"}, only, func(registry.Ref) (*releaseDocument, error) { return nil, nil })
 	if err != nil {
 		return err
 	}

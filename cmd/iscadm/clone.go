@@ -15,7 +15,7 @@ import (
 
 func newPull(a *app) *cobra.Command {
 	var s stateFlag
-	var trust trustFlags
+	var trust acquireFlags
 	var platform string
 	c := &cobra.Command{
 		Use:   "pull REF",
@@ -42,7 +42,7 @@ func newPull(a *app) *cobra.Command {
 
 type cloneFlags struct {
 	state          stateFlag
-	trust          trustFlags
+	trust          acquireFlags
 	to             string
 	site, hostname string
 	start          bool

@@ -19,14 +19,19 @@ func (s *stateFlag) flags(c *cobra.Command) {
 	c.Flags().StringVar(&s.dir, "state", "", "`FOLDER` of this host's state; default $ISCADM_STATE, for root /var/lib/iscadm, else below $XDG_STATE_HOME")
 }
 
+// path is the state folder.
+func (s stateFlag) path() (string, error) {
+	if dir := cmp.Or(s.dir, os.Getenv("ISCADM_STATE")); dir != "" {
+		return dir, nil
+	}
+	return host.DefaultDir()
+}
+
 // host opens the state folder.
 func (a *app) host(ctx context.Context, s stateFlag) (*host.Host, error) {
-	dir := cmp.Or(s.dir, os.Getenv("ISCADM_STATE"))
-	if dir == "" {
-		var err error
-		if dir, err = host.DefaultDir(); err != nil {
-			return nil, err
-		}
+	dir, err := s.path()
+	if err != nil {
+		return nil, err
 	}
 	h, err := host.Open(ctx, dir)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -79,4 +80,14 @@ func mode(ts *testscript.TestScript, neg bool, args []string) {
 		fm |= fs.ModeSetuid
 	}
 	ts.Check(os.Chmod(ts.MkAbs(args[1]), fm))
+}
+
+// sleep waits: sleep MILLISECONDS. The times in statements are whole seconds.
+func sleep(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: sleep milliseconds")
+	}
+	n, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	time.Sleep(time.Duration(n) * time.Millisecond)
 }

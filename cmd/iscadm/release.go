@@ -1,0 +1,152 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/goldenisc/packer-plugin-isc/signing"
+)
+
+// released prints a release.
+func (a *app) released(t *target, r *signing.Release) error {
+	a.notef("%s %s: epoch %d in %s, until %s\n", r.Name, r.Version, r.Epoch, r.Channel, r.Expires.Format(time.RFC3339))
+	a.printf("%s\n", t.digest())
+	return a.document(map[string]any{
+		"digest": t.digest(), "reference": t.ref.String(), "key": t.key.Public().ID(),
+		"name": r.Name, "version": r.Version, "channel": r.Channel, "epoch": r.Epoch,
+		"issued": r.Issued, "expires": r.Expires, "minimumEpoch": r.MinimumEpoch,
+	})
+}
+
+func newPromote(a *app) *cobra.Command {
+	var s signFlags
+	c := &cobra.Command{
+		Use:   "promote REF --channel C --key KEY",
+		Short: "Release an image in another channel, the same bytes",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.withTarget(c.Context(), args[0], &s, func(ctx context.Context, t *target) error {
+				if len(t.releases()) == 0 {
+					return &statusError{statusNo, fmt.Errorf("promote %q: it is no release of this key in any channel; sign it first", t.ref)}
+				}
+				r, err := a.release(ctx, t, &s)
+				if err != nil {
+					return err
+				}
+				return a.released(t, r)
+			})
+		},
+	}
+	s.flags(c)
+	c.Flags().BoolVar(&s.plainHTTP, "plain-http", false, "speak HTTP also to registries on other machines")
+	c.MarkFlagRequired("channel")
+	return c
+}
+
+func newRefresh(a *app) *cobra.Command {
+	var s signFlags
+	c := &cobra.Command{
+		Use:   "refresh REF --key KEY",
+		Short: "Make a release expire later",
+		Long: `State the newest release of an image anew, in each of its channels or in that
+of --channel, so that it expires later. Nothing else about it changes.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.withTarget(c.Context(), args[0], &s, func(ctx context.Context, t *target) error {
+				return a.refresh(ctx, t, &s)
+			})
+		},
+	}
+	s.keyFlags(c)
+	c.Flags().StringVar(&s.channel, "channel", "", "only in this `CHANNEL`")
+	c.Flags().StringVar(&s.expires, "expires", "90d", "`TIME` from now after which nobody may take it in")
+	c.Flags().BoolVar(&s.plainHTTP, "plain-http", false, "speak HTTP also to registries on other machines")
+	return c
+}
+
+func (a *app) refresh(ctx context.Context, t *target, s *signFlags) error {
+	lifetime, err := signing.ParseDuration(s.expires)
+	if err != nil {
+		return badInput(fmt.Errorf("--expires: %w", err))
+	}
+	if t.revoked() {
+		return &statusError{statusNo, fmt.Errorf("refresh %q: the image is revoked", t.ref)}
+	}
+	done := map[string]bool{}
+	for _, r := range t.releases() {
+		if done[r.Channel] || s.channel != "" && r.Channel != s.channel {
+			continue
+		}
+		done[r.Channel] = true
+		now := time.Now().UTC().Truncate(time.Second)
+		if until := now.Add(lifetime); until.After(r.Expires) {
+			r.Issued, r.Expires = now, until
+			st, err := r.Statement(t.digest())
+			if err != nil {
+				return err
+			}
+			if err := t.attach(ctx, r.Issued, nil, st); err != nil {
+				return err
+			}
+		}
+		if err := a.released(t, r); err != nil {
+			return err
+		}
+	}
+	if len(done) == 0 {
+		return &statusError{statusNo, fmt.Errorf("refresh %q: there is no release of this key to refresh", t.ref)}
+	}
+	return nil
+}
+
+// revoked says whether the key has withdrawn the image.
+func (t *target) revoked() bool {
+	d, err := signing.Verify(signing.Input{
+		Digest: t.digest(), Reference: t.ref.String(), Candidates: t.said,
+		Policy: signing.ForKeys(t.key.Public()), Now: time.Now(),
+	})
+	return err != nil && d != nil && d.Revocation != nil
+}
+
+func newRevoke(a *app) *cobra.Command {
+	var s signFlags
+	var reason string
+	c := &cobra.Command{
+		Use:   "revoke REF --reason R --key KEY",
+		Short: "Withdraw an image, in every channel and for good",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.withTarget(c.Context(), args[0], &s, func(ctx context.Context, t *target) error {
+				return a.revoke(ctx, t, reason)
+			})
+		},
+	}
+	s.keyFlags(c)
+	c.Flags().StringVar(&reason, "reason", "", "why, on one line")
+	c.Flags().BoolVar(&s.plainHTTP, "plain-http", false, "speak HTTP also to registries on other machines")
+	c.MarkFlagRequired("reason")
+	return c
+}
+
+func (a *app) revoke(ctx context.Context, t *target, reason string) error {
+	if reason == "" {
+		return badInput(errors.New("revoke: the reason is empty"))
+	}
+	r := signing.Revocation{Name: t.image.Config.Name, Reason: reason, Issued: time.Now().UTC().Truncate(time.Second)}
+	st, err := r.Statement(t.digest())
+	if err != nil {
+		return badInput(err)
+	}
+	if !t.revoked() {
+		if err := t.attach(ctx, r.Issued, nil, st); err != nil {
+			return err
+		}
+	}
+	a.notef("%s %s: revoked\n", t.image.Config.Name, t.image.Config.Version)
+	a.printf("%s\n", t.digest())
+	return a.document(map[string]any{"digest": t.digest(), "reference": t.ref.String(), "key": t.key.Public().ID(), "revoked": reason})
+}

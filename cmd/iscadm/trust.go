@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/spf13/cobra"
+
+	"github.com/goldenisc/packer-plugin-isc/host"
+	"github.com/goldenisc/packer-plugin-isc/registry"
+	"github.com/goldenisc/packer-plugin-isc/signing"
+)
+
+// policyFile is the host's policy below the state folder, if the state names no other.
+const policyFile = "policy.hcl"
+
+// trustFlags say what vouches for an image.
+type trustFlags struct {
+	keys   []string
+	policy string
+}
+
+func (t *trustFlags) flags(c *cobra.Command) {
+	c.Flags().StringArrayVar(&t.keys, "key", nil, "take what is released by the public key `PUB` (repeatable: by one of them)")
+	c.Flags().StringVar(&t.policy, "policy", "", "take what the policy `FILE` takes; default policy.hcl in the state folder")
+	c.MarkFlagsMutuallyExclusive("key", "policy")
+}
+
+// load returns the policy that decides: of the flags, else the host's, else nil.
+func (t *trustFlags) load(ctx context.Context, dir string, s *host.State) (*signing.Policy, error) {
+	if len(t.keys) > 0 {
+		keys, err := publicKeys(ctx, t.keys)
+		if err != nil {
+			return nil, err
+		}
+		return signing.ForKeys(keys...), nil
+	}
+	name := t.policy
+	if name == "" && s != nil {
+		name = s.Policy
+	}
+	if name == "" {
+		name = filepath.Join(dir, policyFile)
+		if _, err := os.Lstat(name); errors.Is(err, fs.ErrNotExist) {
+			return nil, nil
+		}
+	}
+	p, src, diags, err := signing.LoadPolicy(name)
+	if err != nil {
+		return nil, badInput(err)
+	}
+	if diags.HasErrors() {
+		return nil, badInput(&policyError{name, src, diags})
+	}
+	return p, nil
+}
+
+// A policyError is all that is wrong with a policy file.
+type policyError struct {
+	name  string
+	src   []byte
+	diags hcl.Diagnostics
+}
+
+func (e *policyError) Error() string {
+	text := fmt.Sprintf("policy %q:", e.name)
+	for _, d := range e.diags {
+		text += "\n  " + d.Error()
+	}
+	return text
+}
+
+// input collects what a decision about an image is made of. Whether the host acquires anything by it
+// is the caller's to say.
+func input(ctx context.Context, from registry.Store, ref registry.Ref, digest, name string, p *signing.Policy, s *host.State) signing.Input {
+	in := signing.Input{Digest: digest, Reference: ref.String(), Name: name, Policy: p, Now: time.Now()}
+	in.Candidates, in.Incomplete = registry.Statements(ctx, from, digest)
+	if s != nil {
+		for _, m := range s.Images { // a clock that was set back must not bring expired releases to life
+			if m.Imported.After(in.NotBefore) {
+				in.NotBefore = m.Imported
+			}
+		}
+	}
+	return in
+}
+
+// acquired is what the host has taken so far.
+func acquired(s *host.State) []signing.Acquired {
+	var list []signing.Acquired
+	for _, e := range s.Epochs {
+		list = append(list, signing.Acquired{Name: e.Name, Channel: e.Channel, Epoch: e.Epoch, Digest: e.Digest})
+	}
+	return list
+}
+
+// note keeps what a decision says of an image that this host holds, for check to report.
+func note(ctx context.Context, h *host.Host, s *host.State, d *signing.Decision) error {
+	m := s.Image(d.Digest)
+	switch {
+	case m == nil:
+		return nil
+	case d.Revocation != nil:
+		return h.SetRelease(ctx, d.Digest, m.Expires, d.Revocation.Reason)
+	case d.Release != nil && d.Release.Expires.After(m.Expires) && !m.Unsigned:
+		return h.SetRelease(ctx, d.Digest, d.Release.Expires, m.Revoked)
+	}
+	return nil
+}
