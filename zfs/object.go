@@ -22,7 +22,8 @@ type Object struct {
 	Xattrs   map[string][]byte
 
 	// Digest identifies the content of a regular file that is not empty. The guid of the snapshot
-	// derives from it, so two contents must never share one.
+	// derives from it, and increments go by it: two contents must never share one. That it is the
+	// content's is the caller's word; Write does not compute it again.
 	Digest [sha256.Size]byte
 	// Open gives the content of a regular file; it may be nil if Size is 0.
 	Open func() (Content, error)
