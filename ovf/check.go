@@ -48,8 +48,9 @@ func (r *Report) Refused(who Importer) bool {
 
 // Check reads a package, an OVA or a descriptor with its files beside it, and tells what is wrong
 // with it: descriptor, manifest, certificate, the structure and every grain of each VMDK. It fails
-// only if name cannot be read or is neither; everything else is a finding. Memory does not depend
-// on the size of the disks. Nothing outside the package is read, whatever the descriptor refers to.
+// only if name cannot be read or is neither; everything else is a finding. Memory grows with the
+// disks by 16 bytes for each stored grain. Nothing outside the package is read, whatever the
+// descriptor refers to.
 func Check(ctx context.Context, name string) (*Report, error) {
 	p, err := openContents(name)
 	if err != nil {

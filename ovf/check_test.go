@@ -290,8 +290,10 @@ func TestCheckErrors(t *testing.T) {
 }
 
 func TestOVADeterministic(t *testing.T) {
-	first := writeOVA(t, testAppliance(t, Universal), Options{})
-	again := writeOVA(t, testAppliance(t, Universal), Options{})
+	key, cert := testKey(t)
+	opt := Options{Key: key, Certificates: []*x509.Certificate{cert}}
+	first := writeOVA(t, testAppliance(t, Universal), opt)
+	again := writeOVA(t, testAppliance(t, Universal), opt)
 	if !bytes.Equal(first, again) {
 		t.Error("two runs, two archives")
 	}
