@@ -39,6 +39,8 @@ type checkDocument struct {
 	Name   string `json:"name"`
 	Status string `json:"status"` // clean, drift, unknown, failed
 	Error  string `json:"error,omitempty"`
+	// Nobody's signature vouches for the image.
+	Unverified bool `json:"unverified,omitempty"`
 	*host.Report
 }
 
@@ -64,6 +66,16 @@ func (a *app) check(ctx context.Context, args []string, f *checkFlags) error {
 	return answer(status)
 }
 
+// unverified says whether the image of an instance was taken without asking for a signature.
+func unverified(h *host.Host, name string) (bool, error) {
+	s, err := h.View()
+	if err != nil {
+		return false, err
+	}
+	in := s.Instance(name)
+	return in != nil && s.Image(in.Image).Unsigned, nil
+}
+
 func (a *app) checkOne(ctx context.Context, h *host.Host, name string, f *checkFlags) (checkDocument, int) {
 	r, err := h.Check(ctx, name, host.CheckMode{Full: f.full, Jobs: f.jobs})
 	if err != nil {
@@ -71,6 +83,13 @@ func (a *app) checkOne(ctx context.Context, h *host.Host, name string, f *checkF
 		return checkDocument{Name: name, Status: "failed", Error: err.Error()}, statusOf(err)
 	}
 	doc := checkDocument{Name: name, Status: "clean", Report: r}
+	if doc.Unverified, err = unverified(h, name); err != nil {
+		a.report(err)
+		return checkDocument{Name: name, Status: "failed", Error: err.Error()}, statusOf(err)
+	}
+	if doc.Unverified {
+		a.notef("%s: its image is not verified: nobody's signature was asked for\n", name)
+	}
 	status := 0
 	for _, x := range r.Findings {
 		a.printf("%s: %s\n", name, x)

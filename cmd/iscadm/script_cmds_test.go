@@ -91,3 +91,12 @@ func sleep(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	time.Sleep(time.Duration(n) * time.Millisecond)
 }
+
+// envsubst replaces $REGISTRY in a file: envsubst FROM TO.
+func envsubst(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: envsubst from to")
+	}
+	text := strings.ReplaceAll(ts.ReadFile(args[0]), "$REGISTRY", ts.Getenv("REGISTRY"))
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(text), 0o644))
+}

@@ -52,7 +52,7 @@ func scripts(t *testing.T, pattern string, setup func(*testscript.Env) error) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"status": status, "append": appendTo, "flip": flip, "mode": mode, "sleep": sleep,
+			"status": status, "append": appendTo, "flip": flip, "mode": mode, "sleep": sleep, "envsubst": envsubst,
 		},
 	})
 }

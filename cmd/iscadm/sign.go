@@ -28,6 +28,7 @@ type signFlags struct {
 	minimumEpoch int64
 	format       string
 	identity     string
+	countersign  string
 	plainHTTP    bool
 }
 
@@ -60,7 +61,11 @@ again changes nothing; "iscadm refresh" makes it expire later.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.withTarget(c.Context(), args[0], &s, func(ctx context.Context, t *target) error {
-				r, err := a.release(ctx, t, &s)
+				do := a.release
+				if s.countersign != "" {
+					do = a.countersign
+				}
+				r, err := do(ctx, t, &s)
 				if err != nil {
 					return err
 				}
@@ -69,6 +74,7 @@ again changes nothing; "iscadm refresh" makes it expire later.`,
 		},
 	}
 	s.flags(c)
+	c.Flags().StringVar(&s.countersign, "countersign", "", "sign the very release that the public key `PUB` signed, for policies that want several keys")
 	c.Flags().BoolVar(&s.plainHTTP, "plain-http", false, "speak HTTP also to registries on other machines")
 	return c
 }
@@ -249,6 +255,29 @@ func (a *app) release(ctx context.Context, t *target, s *signFlags) (*signing.Re
 		}
 	}
 	return &r, t.attach(ctx, r.Issued, nil, st)
+}
+
+// countersign signs the newest release of the channel by another key as it is: where a policy wants
+// several keys they must say the same.
+func (a *app) countersign(ctx context.Context, t *target, s *signFlags) (*signing.Release, error) {
+	keys, err := publicKeys(ctx, []string{s.countersign})
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range signing.Releases(t.digest(), t.said, keys...) {
+		if r.Channel != s.channel || r.Name != t.image.Config.Name {
+			continue
+		}
+		st, err := r.Statement(t.digest())
+		if err != nil {
+			return nil, err
+		}
+		if err := t.sign(ctx, s); err != nil {
+			return nil, err
+		}
+		return r, t.attach(ctx, r.Issued, nil, st)
+	}
+	return nil, &statusError{statusNo, fmt.Errorf("sign %q: there is no release of %q by the key %q to sign", t.ref, s.channel, s.countersign)}
 }
 
 // newRelease makes the release of an image.
