@@ -21,7 +21,7 @@ const (
 	TypeZonecfg = "application/vnd.goldenisc.dock.zonecfg.v1"  // zonecfg(8) command file
 	TypeDock    = "application/vnd.goldenisc.dock.v1+json"     // what the host must provide
 
-	// Predicates of attestations. The first two are registered with IANA or named by their makers.
+	// Predicates of attestations; the first two under the names that their makers gave them.
 	TypeSPDX       = "application/spdx+json"
 	TypeCycloneDX  = "application/vnd.cyclonedx+json"
 	TypeProvenance = "application/vnd.goldenisc.provenance.v1+json" // of https://slsa.dev/provenance/v1

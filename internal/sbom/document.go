@@ -76,7 +76,7 @@ func (s *Subject) SPDX(packages []Package) ([]byte, error) {
 		DocumentName:      s.Name + "-" + s.Version,
 		DocumentNamespace: namespace + s.Name + "-" + s.Version + "-" + uuid(s.id(packages)),
 		CreationInfo: &spdx.CreationInfo{
-			Creators: []common.Creator{{CreatorType: "Tool", Creator: "iscadm-" + s.Tool}},
+			Creators: []common.Creator{{CreatorType: "Tool", Creator: strings.TrimSuffix("iscadm-"+s.Tool, "-")}},
 			Created:  s.Created.UTC().Format(time.RFC3339),
 		},
 	}
