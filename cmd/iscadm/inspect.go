@@ -85,16 +85,17 @@ func readReport(ctx context.Context, m *registry.Image) (*profiles.Report, error
 }
 
 func newInspect(a *app) *cobra.Command {
-	var packages bool
+	var f inspectFlags
 	c := &cobra.Command{
 		Use:   "inspect REF",
-		Short: "Show what an image holds and what was checked of it",
+		Short: "Show what an image holds, what was checked of it, its releases and signatures",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			return a.inspect(c.Context(), args[0], packages)
+			return a.inspect(c.Context(), args[0], &f)
 		},
 	}
-	c.Flags().BoolVar(&packages, "packages", false, "list all packages, not only how many there are")
+	f.flags(c)
+	c.Flags().BoolVar(&f.packages, "packages", false, "list all packages, not only how many there are")
 	return c
 }
 
@@ -107,9 +108,10 @@ type inspectDocument struct {
 	Dock   *profiles.Dock   `json:"dock"`
 
 	Packages []sbom.Package `json:"packages"`
+	Releases *saidDocument  `json:"releases"`
 }
 
-func (a *app) inspect(ctx context.Context, name string, all bool) error {
+func (a *app) inspect(ctx context.Context, name string, f *inspectFlags) error {
 	m, store, err := a.open(ctx, name)
 	if err != nil {
 		return err
@@ -131,8 +133,12 @@ func (a *app) inspect(ctx context.Context, name string, all bool) error {
 	if err != nil {
 		return err
 	}
+	said, err := a.said(ctx, store, name, m, f)
+	if err != nil {
+		return err
+	}
 	if a.json {
-		return a.document(&inspectDocument{m.Digest(), name, m.Config, report, dock, append([]sbom.Package{}, packages...)})
+		return a.document(&inspectDocument{m.Digest(), name, m.Config, report, dock, append([]sbom.Package{}, packages...), said})
 	}
 	c := m.Config
 	row := func(key, format string, args ...any) {
@@ -175,7 +181,8 @@ func (a *app) inspect(ctx context.Context, name string, all bool) error {
 	for _, line := range dock.Summary() {
 		row("dock", "%s", line)
 	}
-	a.inspectPackages(packages, all)
+	a.inspectPackages(packages, f.packages)
+	a.inspectSaid(said)
 	a.printf("artifacts\n")
 	for _, art := range c.Artifacts {
 		more := ""
