@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -100,7 +101,9 @@ func (b *builder) build(ctx context.Context, root *folder) error {
 			}
 		}
 	}
-	b.settle()
+	if err := b.settle(); err != nil {
+		return err
+	}
 	return root.syncAll()
 }
 
@@ -410,19 +413,52 @@ func (b *builder) mountPoints() error {
 	return nil
 }
 
-// settle waits until a change can no longer get the change time of what was just made: file
-// systems take it from a clock that ticks every few milliseconds, or only every second.
-func (b *builder) settle() {
-	tick, last := time.Second, int64(0)
+// settle waits until a change can no longer get the change time of what was just made. File systems
+// take it from a clock that ticks every few milliseconds, or only every second, and that stands
+// still on a busy virtual machine while others run on: so the wait ends not by our clock but when a
+// file that is changed beside the root shows a later time. Where that does not come, nothing is
+// believed.
+func (b *builder) settle() error {
+	if !exact {
+		return nil
+	}
+	last := int64(0)
 	for i := range b.marks.marks {
-		c := b.marks.marks[i].ctime
-		last = max(last, c)
-		if c%1e9 != 0 {
-			tick = 20 * time.Millisecond
+		last = max(last, b.marks.marks[i].ctime)
+	}
+	d, err := openFolder(filepath.Dir(b.root.path))
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if err := d.unlink(clockFile, false); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := d.create(clockFile)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	for end := time.Now().Add(maxSettle); ; time.Sleep(2 * time.Millisecond) {
+		if err := d.chmod(clockFile, 0o600); err != nil {
+			return err
+		}
+		o, err := d.lstat(clockFile)
+		if err != nil {
+			return err
+		}
+		if o.ctime > last {
+			break
+		}
+		if time.Now().After(end) {
+			b.marks.forget()
+			break
 		}
 	}
-	if !exact {
-		return
-	}
-	time.Sleep(min(time.Until(time.Unix(0, last).Add(tick)), tick))
+	return d.unlink(clockFile, false)
 }
+
+const (
+	clockFile = ".iscadm-clock" // beside the root, for the time of settle
+	maxSettle = 5 * time.Second
+)

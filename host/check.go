@@ -382,7 +382,9 @@ func (c *checker) compare(ctx context.Context, d *folder, elem string, i int, o 
 		c.find(e.Name, Changed, what)
 	}
 	if f == nil {
-		if len(diffs) == 0 {
+		// Not of a directory, which is more than its metadata: names may have come and gone in it,
+		// and whether they have is asked of the mark that would be made here.
+		if len(diffs) == 0 && !o.mode.IsDir() {
 			c.learn(i, o)
 		}
 		return nil
@@ -543,13 +545,17 @@ func sumIs(ctx context.Context, f *os.File, size int64, sum [sha256.Size]byte) (
 	return n == size && [sha256.Size]byte(h.Sum(nil)) == sum, err
 }
 
+// learnAge is how long ago the last change of an object must be for it to be marked; a variable for
+// tests, which cannot make changes older.
+var learnAge = 2 * time.Second
+
 // learn marks an object that was found unchanged by content, if its last change is so long ago
 // that another one would show in its change time.
 func (c *checker) learn(i int, o *object) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	m := &c.base.marks[i]
-	if o.ctime > c.start-2*int64(time.Second) || m.ino == o.ino && m.ctime == o.ctime || !exact {
+	if o.ctime > c.start-int64(learnAge) || m.ino == o.ino && m.ctime == o.ctime || !exact {
 		return
 	}
 	m.ino, m.ctime = o.ino, o.ctime

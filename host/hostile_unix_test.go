@@ -209,3 +209,21 @@ func TestStart(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestOldChanges finds what was added to directories so long ago that the check could mark them.
+func TestOldChanges(t *testing.T) {
+	t.Cleanup(host.SetLearnAge(0))
+	h := hosttest.Host(t)
+	root, _ := instance(t, h, hosttest.Small())
+	for _, name := range []string{"added", "etc/added", "usr/bin/added"} {
+		if err := os.WriteFile(filepath.Join(root, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := []string{`added "/added": file`, `added "/etc/added": file`, `added "/usr/bin/added": file`}
+	for range 3 { // a check must not make the next one believe what it found
+		if got := hosttest.Findings(t, h, "web01", false); !slices.Equal(got, want) {
+			t.Errorf("findings %q, want %q", got, want)
+		}
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/goldenisc/packer-plugin-isc/image"
@@ -15,7 +16,7 @@ import (
 // needs few open directories however deep the tree is: what is too deep is moved up first. That it
 // is not there is no error.
 func removeTree(ctx context.Context, top *folder, name string) error {
-	r := remover{ctx: ctx, top: top}
+	r := &remover{ctx: ctx, top: top, helpers: make(chan struct{}, removeHelpers)}
 	if err := r.remove(top, name, 0); err != nil {
 		return err
 	}
@@ -30,13 +31,20 @@ func removeTree(ctx context.Context, top *folder, name string) error {
 }
 
 type remover struct {
-	ctx   context.Context
-	top   *folder
+	ctx     context.Context
+	top     *folder
+	helpers chan struct{} // a place for each that is at work
+
+	mu    sync.Mutex
 	moved []string
 	n     int
 }
 
 const removeDepth = 100 // levels: more than any honest tree has below one name
+
+// removeHelpers remove names at once. It is not work but waiting for the journal of the file
+// system that takes the time, in which the waits of several become one.
+const removeHelpers = 8
 
 func (r *remover) remove(d *folder, name string, depth int) error {
 	if err := r.ctx.Err(); err != nil {
@@ -54,6 +62,8 @@ func (r *remover) remove(d *folder, name string, depth int) error {
 		return d.unlink(name, false)
 	}
 	if depth == removeDepth {
+		r.mu.Lock()
+		defer r.mu.Unlock()
 		r.n++
 		up := ".iscadm-deep-" + strconv.Itoa(r.n)
 		if err := d.rename(name, r.top, up); err != nil {
@@ -72,15 +82,47 @@ func (r *remover) remove(d *folder, name string, depth int) error {
 		return err
 	}
 	names, err := sub.names()
-	for _, n := range names {
-		if err == nil {
-			err = r.remove(sub, n, depth+1)
-		}
+	if err == nil {
+		err = r.all(sub, names, depth+1)
 	}
 	if err = errors.Join(err, sub.Close()); err != nil {
 		return err
 	}
 	return d.unlink(name, true)
+}
+
+// all removes names of a directory, with whatever helpers are free, and returns the first error.
+func (r *remover) all(d *folder, names []string, depth int) error {
+	var wg sync.WaitGroup
+	defer wg.Wait() // before the directory is closed
+	failed := make(chan error, removeHelpers)
+	for _, n := range names {
+		select {
+		case err := <-failed:
+			return err
+		case r.helpers <- struct{}{}:
+			wg.Go(func() {
+				defer func() { <-r.helpers }()
+				if err := r.remove(d, n, depth); err != nil {
+					select {
+					case failed <- err:
+					default:
+					}
+				}
+			})
+		default:
+			if err := r.remove(d, n, depth); err != nil {
+				return err
+			}
+		}
+	}
+	wg.Wait()
+	select {
+	case err := <-failed:
+		return err
+	default:
+		return nil
+	}
 }
 
 // A copier copies a tree that others may be writing to, by open directories.
