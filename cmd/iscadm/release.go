@@ -13,13 +13,18 @@ import (
 
 // released prints a release.
 func (a *app) released(t *target, r *signing.Release) error {
-	a.notef("%s %s: epoch %d in %s, until %s\n", r.Name, r.Version, r.Epoch, r.Channel, r.Expires.Format(time.RFC3339))
 	a.printf("%s\n", t.digest())
-	return a.document(map[string]any{
+	return a.document(a.announce(t, r))
+}
+
+// announce says what was released, and returns it for --json.
+func (a *app) announce(t *target, r *signing.Release) map[string]any {
+	a.notef("%s %s: epoch %d in %s, until %s\n", r.Name, r.Version, r.Epoch, r.Channel, r.Expires.Format(time.RFC3339))
+	return map[string]any{
 		"digest": t.digest(), "reference": t.ref.String(), "key": t.key.Public().ID(),
 		"name": r.Name, "version": r.Version, "channel": r.Channel, "epoch": r.Epoch,
 		"issued": r.Issued, "expires": r.Expires, "minimumEpoch": r.MinimumEpoch,
-	})
+	}
 }
 
 func newPromote(a *app) *cobra.Command {
@@ -77,6 +82,7 @@ func (a *app) refresh(ctx context.Context, t *target, s *signFlags) error {
 		return &statusError{statusNo, fmt.Errorf("refresh %q: the image is revoked", t.ref)}
 	}
 	done := map[string]bool{}
+	var docs []map[string]any
 	for _, r := range t.releases() {
 		if done[r.Channel] || s.channel != "" && r.Channel != s.channel {
 			continue
@@ -93,14 +99,13 @@ func (a *app) refresh(ctx context.Context, t *target, s *signFlags) error {
 				return err
 			}
 		}
-		if err := a.released(t, r); err != nil {
-			return err
-		}
+		docs = append(docs, a.announce(t, r))
 	}
 	if len(done) == 0 {
 		return &statusError{statusNo, fmt.Errorf("refresh %q: there is no release of this key to refresh", t.ref)}
 	}
-	return nil
+	a.printf("%s\n", t.digest())
+	return a.document(docs)
 }
 
 // revoked says whether the key has withdrawn the image.

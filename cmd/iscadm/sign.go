@@ -3,17 +3,13 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/goldenisc/packer-plugin-isc/host"
+	"github.com/goldenisc/packer-plugin-isc/builder"
 	"github.com/goldenisc/packer-plugin-isc/registry"
 	"github.com/goldenisc/packer-plugin-isc/signing"
 )
@@ -163,7 +159,8 @@ func (t *target) attach(ctx context.Context, created time.Time, classic *signing
 	return registry.Attach(ctx, t.Target, t.digest(), list, classic)
 }
 
-// sign writes the signature in the encodings that are wanted.
+// sign writes the signature in the encodings that are wanted, and with the bundle the attestations of
+// what the image holds: its SBOMs and its provenance.
 func (t *target) sign(ctx context.Context, s *signFlags) error {
 	bundle, classic, err := formats(s.format)
 	if err != nil {
@@ -171,11 +168,9 @@ func (t *target) sign(ctx context.Context, s *signFlags) error {
 	}
 	var statements []*signing.Statement
 	if bundle && !t.signed(false) {
-		st, err := signing.NewSignature(t.digest())
-		if err != nil {
+		if statements, err = t.statements(ctx); err != nil {
 			return err
 		}
-		statements = append(statements, st)
 	}
 	var c *signing.Classic
 	if classic && !t.signed(true) {
@@ -191,6 +186,24 @@ func (t *target) sign(ctx context.Context, s *signFlags) error {
 		}
 	}
 	return t.attach(ctx, t.image.Config.Created, c, statements...)
+}
+
+// statements are the attestations, and then the signature: if that is there, they are, too.
+func (t *target) statements(ctx context.Context) ([]*signing.Statement, error) {
+	predicates, err := builder.Predicates(ctx, t.image)
+	if err != nil {
+		return nil, err
+	}
+	var list []*signing.Statement
+	for _, p := range predicates {
+		st, err := signing.NewStatement(t.digest(), p.Type, p.Data)
+		if err != nil {
+			return nil, fmt.Errorf("artifact %q: %w", p.Artifact, err)
+		}
+		list = append(list, st)
+	}
+	st, err := signing.NewSignature(t.digest())
+	return append(list, st), err
 }
 
 func formats(name string) (bundle, classic bool, err error) {
@@ -292,80 +305,6 @@ func newRelease(m *registry.Image, channel string, epoch int64, now time.Time, l
 		})
 	}
 	return r
-}
-
-// epoch is the one that was asked for, or the one after the highest in the channel. If the image
-// itself is the highest it keeps its epoch.
-func (t *target) epoch(ctx context.Context, s *signFlags) (int64, error) {
-	if s.epoch != "auto" {
-		n, err := strconv.ParseInt(s.epoch, 10, 64)
-		if err != nil || n < 1 {
-			return 0, badInput(fmt.Errorf("--epoch %q: neither auto nor a number from 1", s.epoch))
-		}
-		return n, nil
-	}
-	highest, digest, err := highestEpoch(ctx, t.Target, t.image.Config.Name, s.channel, t.key.Public())
-	if err != nil {
-		return 0, undetermined(fmt.Errorf("--epoch auto: the highest epoch of %q in %q could not be found out: %w", t.image.Config.Name, s.channel, err))
-	}
-	if t.ref.Place != registry.InRegistry {
-		e, err := s.held(ctx, t.image.Config.Name)
-		if err != nil {
-			return 0, undetermined(fmt.Errorf("--epoch auto: %w", err))
-		}
-		if e.Epoch > highest {
-			highest, digest = e.Epoch, e.Digest
-		}
-	}
-	if digest == t.digest() {
-		return highest, nil
-	}
-	return highest + 1, nil
-}
-
-// highestEpoch looks through all that is in a place.
-func highestEpoch(ctx context.Context, from registry.Store, name, channel string, key *signing.PublicKey) (epoch int64, digest string, err error) {
-	subjects, err := registry.Subjects(ctx, from)
-	if err != nil {
-		return 0, "", err
-	}
-	for _, d := range subjects {
-		said, err := registry.Statements(ctx, from, d)
-		if err != nil {
-			return 0, "", err
-		}
-		for _, r := range signing.Releases(d, said, key) {
-			if r.Name == name && r.Channel == channel && r.Epoch > epoch {
-				epoch, digest = r.Epoch, d
-			}
-		}
-	}
-	return epoch, digest, nil
-}
-
-// held is what this host has acquired of a name in the channel. A state folder is not made for it.
-func (s *signFlags) held(ctx context.Context, name string) (host.Epoch, error) {
-	dir, err := s.state.path()
-	if err != nil {
-		return host.Epoch{}, err
-	}
-	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-		return host.Epoch{}, nil
-	}
-	h, err := host.Open(ctx, dir)
-	if err != nil {
-		return host.Epoch{}, err
-	}
-	state, err := h.View()
-	if err != nil {
-		return host.Epoch{}, err
-	}
-	for _, e := range state.Epochs {
-		if e.Name == name && e.Channel == s.channel {
-			return e, nil
-		}
-	}
-	return host.Epoch{}, nil
 }
 
 // signBuilt signs a fresh image in the layout that it was built into, for the place that it is
