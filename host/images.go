@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/goldenisc/packer-plugin-isc/image"
@@ -163,13 +164,16 @@ func fetch(ctx context.Context, from Source, artifact, path string) error {
 	return nil
 }
 
+// ErrPlatform is the error of a platform that is not in [Platforms].
+var ErrPlatform = errors.New("not known")
+
 func unknownPlatform(name string) error {
 	var known []string
 	for k := range Platforms {
 		known = append(known, k)
 	}
 	slices.Sort(known)
-	return fmt.Errorf("platform %q is unknown: use one of %q", name, known)
+	return fmt.Errorf("platform %q: %w: use one of %s", name, ErrPlatform, strings.Join(known, ", "))
 }
 
 // Prune removes the images that no instance was made from, and returns them. Their epochs stay.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -90,6 +91,7 @@ var statuses = []struct {
 	{statusUnknown, is(registry.ErrUndetermined)},
 	{statusUnknown, is(signing.ErrUndetermined)},
 	{statusInput, is(builder.ErrInput)},
+	{statusInput, is(host.ErrPlatform)},
 	{statusInput, is(image.ErrMalformed)},
 	{statusInput, func(err error) bool { var d hcl.Diagnostics; return errors.As(err, &d) }},
 	{statusInput, func(err error) bool { // cobra has no types for these
@@ -159,20 +161,34 @@ func (a *app) log() *slog.Logger {
 	case a.verbose:
 		level = slog.LevelInfo
 	}
-	return slog.New(slog.NewTextHandler(writerFunc(func(p []byte) (int, error) {
-		a.bars.above(func() { fmt.Fprint(a.diag, "iscadm: ", printable(string(p))) })
-		return len(p), nil
-	}), &slog.HandlerOptions{Level: level, ReplaceAttr: func(_ []string, at slog.Attr) slog.Attr {
-		if at.Key == slog.TimeKey {
-			return slog.Attr{}
-		}
-		return at
-	}}))
+	return slog.New(&logHandler{a, level})
 }
 
-type writerFunc func([]byte) (int, error)
+// A logHandler writes records for people: "iscadm: warning: the base is not pinned: source=…".
+type logHandler struct {
+	app   *app
+	level slog.Level
+}
 
-func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+func (h *logHandler) Enabled(_ context.Context, l slog.Level) bool { return l >= h.level }
+
+func (h *logHandler) Handle(_ context.Context, r slog.Record) error {
+	var b strings.Builder
+	if r.Level >= slog.LevelWarn {
+		b.WriteString("warning: ")
+	}
+	b.WriteString(r.Message)
+	r.Attrs(func(at slog.Attr) bool {
+		fmt.Fprintf(&b, " %s=%s", at.Key, at.Value)
+		return true
+	})
+	h.app.bars.above(func() { fmt.Fprintf(h.app.diag, "iscadm: %s\n", printable(b.String())) })
+	return nil
+}
+
+// The libraries hand over whole records: there are no loggers below this one.
+func (h *logHandler) WithAttrs([]slog.Attr) slog.Handler { return h }
+func (h *logHandler) WithGroup(string) slog.Handler      { return h }
 
 // terminal returns the file behind a stream if it is a terminal.
 func terminal(stream any) (*os.File, bool) {
