@@ -487,3 +487,47 @@ func TestReadContent(t *testing.T) {
 		})
 	}
 }
+
+// TestReadDirOrder makes the same folder twice, its names in opposite orders, which is the order that
+// some file systems list them in.
+func TestReadDirOrder(t *testing.T) {
+	at := time.Unix(1700000000, 0)
+	var want []byte
+	for _, reverse := range []bool{false, true} {
+		dir := t.TempDir()
+		list := []string{"a", "b/c", "b/d", "b-x", "z/y/x", "z/link"}
+		if reverse {
+			slices.Reverse(list)
+		}
+		for _, name := range list {
+			p := filepath.Join(dir, name)
+			if err := errors.Join(os.MkdirAll(filepath.Dir(p), 0o755), os.WriteFile(p, []byte(name), 0o644)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		first, second := "one", "two" // names of one object
+		if reverse {
+			first, second = second, first
+		}
+		if err := errors.Join(os.WriteFile(filepath.Join(dir, first), nil, 0o644), os.Link(filepath.Join(dir, first), filepath.Join(dir, second))); err != nil {
+			t.Fatal(err)
+		}
+		filepath.WalkDir(dir, func(p string, _ fs.DirEntry, _ error) error { return os.Chtimes(p, at, at) })
+		os.Chmod(dir, 0o755)
+		tree, err := ReadDir(context.Background(), dir, Options{Dir: t.TempDir()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tree.Close()
+		tree.Freeze(at)
+		var b bytes.Buffer
+		if err := WriteTar(context.Background(), &b, tree, Pax, nil); err != nil {
+			t.Fatal(err)
+		}
+		if want == nil {
+			want = b.Bytes()
+		} else if !bytes.Equal(b.Bytes(), want) {
+			t.Errorf("another order of names gives other bytes:\n%s", mtree(t, tree))
+		}
+	}
+}
