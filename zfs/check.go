@@ -365,8 +365,8 @@ func (c *checker) graph() {
 		c.fail("the unlinked set is missing")
 	}
 	subdirs := map[uint64]uint64{}
-	for dir, entries := range c.dirs {
-		for _, e := range entries {
+	for dir := range c.s.set.numbersOf() {
+		for _, e := range c.dirs[dir] {
 			z := c.inodes[e.object]
 			if z == nil {
 				c.fail("object %d: entry %q is object %d, which is none of the file system", dir, e.name, e.object)
@@ -385,14 +385,16 @@ func (c *checker) graph() {
 			}
 		}
 	}
+	for n := range c.s.set.numbersOf() {
+		if z := c.inodes[n]; z != nil && z.xattr != 0 {
+			hidden[z.xattr] = true
+			c.hiddenDirectory(n, z)
+		}
+	}
 	for n, d := range c.s.set.numbersOf() {
 		z := c.inodes[n]
 		if z == nil {
 			continue
-		}
-		if z.xattr != 0 {
-			hidden[z.xattr] = true
-			c.hiddenDirectory(n, z)
 		}
 		isDir := z.mode&modeType == modeDir
 		if isDir {
@@ -436,7 +438,8 @@ func (c *checker) hiddenDirectory(n uint64, z *inode) {
 // cycles finds directories that hang on each other and not on the root.
 func (c *checker) cycles() {
 	sound := map[uint64]bool{c.s.zpl.root: true}
-	for n, z := range c.inodes {
+	for n := range c.s.set.numbersOf() {
+		z := c.inodes[n]
 		var path []uint64
 		for z != nil && !sound[n] {
 			sound[n] = true // or it is reported once

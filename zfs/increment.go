@@ -31,8 +31,7 @@ type Map struct {
 type mapObject struct {
 	number, gen uint64
 	kind        uint64 // type bits of its mode; 0 for a table
-	blockSize   int    // 0 for a directory, which may be laid out anew in place
-	many        bool   // it has more than one block
+	many        bool   // a file of more than one block; directories may be laid out anew in place
 	attrs       [16]byte
 	content     [16]byte
 }
@@ -86,7 +85,7 @@ func (s *Stream) shape(n *node) mapObject {
 		return m
 	}
 	size, _ := s.content(n)
-	m.blockSize, m.many = fileBlock(size), size > recordSize
+	m.many = size > recordSize
 	m.content = sum(slices.Concat(n.Digest[:], []byte(n.Target), []byte(itoa(uint64(size)))))
 	return m
 }
@@ -108,11 +107,10 @@ func entriesSum(entries []zapEntry) [16]byte {
 	return [16]byte(h.Sum(nil)[:16])
 }
 
-// fits reports whether an object of before can become b under the same number. Receivers refuse
-// one that had several blocks and gets others, or the reverse.
-func (a mapObject) fits(b mapObject) bool {
-	return a.kind == b.kind && (a.blockSize == b.blockSize || !a.many && !b.many)
-}
+// fits reports whether an object of before can become b under the same number. Receivers refuse one
+// that had several blocks of another size, or gets them. A single block of 128 KiB could become
+// several, but what fits must do so from any version to any later one.
+func (a mapObject) fits(b mapObject) bool { return a.kind == b.kind && a.many == b.many }
 
 // assign gives the objects of s that the map has their numbers: by name, and for files by content,
 // so that one which was renamed is not sent again.
@@ -225,8 +223,8 @@ func (o numbered) increment(e *encoder, base map[uint64]mapObject) error {
 	if err != nil {
 		return fmt.Errorf("object %q: %w", path, err)
 	}
-	rec.blockSize = now.blockSize
 	size, _ := o.s.content(o.node)
+	rec.blockSize = fileBlock(size)
 	e.object(&rec, fileEnd(size))
 	e.spill(&rec)
 	return e.err
@@ -253,7 +251,7 @@ func (m *Map) WriteTo(w io.Writer) (int64, error) {
 		if o.many {
 			many = 1
 		}
-		fmt.Fprintf(b, "%d %d %o %d %d %x %x %q\n", o.number, o.gen, o.kind, o.blockSize, many, o.attrs, o.content, o.path)
+		fmt.Fprintf(b, "%d %d %o %d %x %x %q\n", o.number, o.gen, o.kind, many, o.attrs, o.content, o.path)
 	}
 	if b.err == nil {
 		b.err = b.w.Flush()
@@ -332,25 +330,23 @@ func (m *Map) parseVersion(text string) error {
 }
 
 func (m *Map) parseObject(text string, numbers map[uint64]bool) error {
-	f := strings.SplitN(text, " ", 8)
-	if len(f) != 8 {
+	f := strings.SplitN(text, " ", 7)
+	if len(f) != 7 || f[3] != "0" && f[3] != "1" {
 		return errMapLine
 	}
 	var o mapObject
-	var errs [6]error
-	var block uint64
+	var errs [5]error
 	o.number, errs[0] = strconv.ParseUint(f[0], 10, 48)
 	o.gen, errs[1] = strconv.ParseUint(f[1], 10, 32)
 	o.kind, errs[2] = strconv.ParseUint(f[2], 8, 32)
-	block, errs[3] = strconv.ParseUint(f[3], 10, 18)
-	o.blockSize, o.many = int(block), f[4] == "1"
+	o.many = f[3] == "1"
 	for i, d := range []*[16]byte{&o.attrs, &o.content} {
-		if len(f[5+i]) != hex.EncodedLen(len(d)) {
+		if len(f[4+i]) != hex.EncodedLen(len(d)) {
 			return errMapLine
 		}
-		_, errs[4+i] = hex.Decode(d[:], []byte(f[5+i]))
+		_, errs[3+i] = hex.Decode(d[:], []byte(f[4+i]))
 	}
-	path, err := strconv.Unquote(f[7])
+	path, err := strconv.Unquote(f[6])
 	if err = errors.Join(append(errs[:], err)...); err != nil {
 		return errMapLine
 	}

@@ -224,6 +224,33 @@ func TestIncrementIsSmall(t *testing.T) {
 	}
 }
 
+// TestIncrementOverBlockSizes goes from one block to several by way of a single full one: each step
+// could be made in place, both at once could not.
+func TestIncrementOverBlockSizes(t *testing.T) {
+	sizes := []int{100, 131072, 131073, 131072, 100}
+	var o Options
+	var maps []*Map
+	var fulls [][]byte
+	for i, n := range sizes {
+		f := newTree()
+		f.file("f", noise(uint64(i), n))
+		s := f.stream(t, o)
+		var full writer
+		if err := s.Write(context.Background(), &full); err != nil {
+			t.Fatal(err)
+		}
+		for j, m := range maps {
+			snap := open(t, fulls[j])
+			apply(t, snap, increment(t, s, m))
+			if contents(t, snap) != contents(t, open(t, full)) {
+				t.Errorf("from %d bytes to %d: another file system", sizes[j], n)
+			}
+		}
+		maps, fulls = append(maps, mapOf(t, s)), append(fulls, full)
+		o.Base = maps[i]
+	}
+}
+
 func TestIncrementRefuses(t *testing.T) {
 	one := small()
 	s1 := one.stream(t, Options{})
@@ -272,8 +299,8 @@ func TestReadMapRefuses(t *testing.T) {
 		"guid 0":       {lines[0] + "\n0 1 7 zpl5 top linux", "line 2: damaged"},
 		"no root":      {strings.Join(lines[:4], "\n"), "without a root"},
 		"twice":        {b.String() + lines[5], "more than once"},
-		"short digest": {b.String() + `7 1 40000 0 0 00 00 "x"`, "damaged"},
-		"bad number":   {b.String() + `999999 1 100000 512 0 00000000000000000000000000000000 00000000000000000000000000000000 "x"`, "number 999999 of generation 1"},
+		"short digest": {b.String() + `7 1 40000 0 00 00 "x"`, "damaged"},
+		"bad number":   {b.String() + `999999 1 100000 0 00000000000000000000000000000000 00000000000000000000000000000000 "x"`, "number 999999 of generation 1"},
 		"half a line":  {strings.TrimSuffix(b.String(), "\"\n"), "damaged"},
 	} {
 		if _, err := ReadMap(strings.NewReader(c.text)); err == nil || !strings.Contains(err.Error(), c.want) {
