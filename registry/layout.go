@@ -204,7 +204,11 @@ type Blob struct {
 	buf   *bufio.Writer // gathers small writes
 	hash  hashWriter
 	size  int64
+	begun int64 // bytes that are on their way to the disk
 }
+
+// writeback is how much of a blob is written before it is begun to be brought to the disk.
+const writeback = 8 << 20
 
 // Create begins a blob.
 func (l *Layout) Create() (*Blob, error) {
@@ -237,6 +241,10 @@ func (w blobWriter) Write(p []byte) (int, error) {
 	n, err := w.b.f.Write(p)
 	w.b.hash.Write(p[:n])
 	w.b.size += int64(n)
+	if behind := w.b.size - w.b.begun; behind >= writeback {
+		startWriteback(w.b.f, w.b.begun, behind)
+		w.b.begun = w.b.size
+	}
 	return n, err
 }
 
