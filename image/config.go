@@ -26,8 +26,7 @@ const (
 	TypeCycloneDX  = "application/vnd.cyclonedx+json"
 	TypeProvenance = "application/vnd.goldenisc.provenance.v1+json" // of https://slsa.dev/provenance/v1
 
-	TypeZone     = "application/vnd.goldenisc.zone.v1.tar" // + "+gzip" or "+zstd"
-	TypeRunnable = "application/vnd.oci.image.manifest.v1+json"
+	TypeZone = "application/vnd.goldenisc.zone.v1.tar" // + "+gzip" or "+zstd"
 )
 
 // A Config describes a whole image: what was built from what, and its artifacts. It is stored as

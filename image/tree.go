@@ -606,11 +606,6 @@ func (t *Tree) share() {
 	}
 }
 
-// Links returns the further names of the object whose first name is name, sorted.
-func (t *Tree) Links(name string) []string {
-	return slices.SortedFunc(slices.Values(t.links[name]), Compare)
-}
-
 // Nlink returns the number of names in the tree of e's object.
 func (t *Tree) Nlink(e *Entry) int {
 	first := e.Name
