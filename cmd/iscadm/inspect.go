@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 
@@ -263,18 +262,12 @@ func (a *app) export(ctx context.Context, name, artifact, out string) error {
 		_, err = io.Copy(a.out, r)
 		return err
 	}
-	tmp := out + ".iscadm-tmp"
-	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o666)
-	if err != nil {
+	err = writeFile(out, 0o666, func(w io.Writer) error {
+		_, err := io.Copy(w, r)
 		return err
-	}
-	_, err = io.Copy(f, r)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(tmp, out)
-	}
+	})
 	if err != nil {
-		return errors.Join(fmt.Errorf("export %q: %w", artifact, err), os.Remove(tmp))
+		return fmt.Errorf("export %q: %w", artifact, err)
 	}
 	return nil
 }

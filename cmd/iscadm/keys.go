@@ -50,10 +50,10 @@ func (a *app) keygen(prefix string, force bool) error {
 		return err
 	}
 	// Without the private half the public one is nothing that anybody would miss.
-	if err := writeFile(private, key, 0o600); err != nil {
+	if err := writeFile(private, 0o600, bytesTo(key)); err != nil {
 		return err
 	}
-	if err := writeFile(public, pub, 0o644); err != nil {
+	if err := writeFile(public, 0o644, bytesTo(pub)); err != nil {
 		return errors.Join(err, os.Remove(private))
 	}
 	k, err := signing.ParsePublicKey(pub)
@@ -62,27 +62,6 @@ func (a *app) keygen(prefix string, force bool) error {
 	}
 	a.printf("%s\n%s\n", private, public)
 	return a.document(map[string]string{"private": private, "public": public, "key": k.ID(), "algorithm": k.Algorithm()})
-}
-
-// writeFile makes a file complete or not at all.
-func writeFile(name string, data []byte, perm fs.FileMode) error {
-	tmp := name + ".iscadm-tmp"
-	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(tmp, name)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(tmp))
-	}
-	return nil
 }
 
 // password is a [signing.PasswordFunc]: $COSIGN_PASSWORD, or what a terminal is asked for.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -144,29 +143,11 @@ func (a *app) fmt(names []string, check bool) error {
 		if err != nil {
 			return err
 		}
-		if err := replaceFile(name, text, info.Mode().Perm()); err != nil {
+		if err := writeFile(name, info.Mode().Perm(), bytesTo(text)); err != nil {
 			return err
 		}
 	}
 	return answer(status)
-}
-
-// replaceFile puts data in the place of a file: all of it or, if there is an error, none.
-func replaceFile(name string, data []byte, perm fs.FileMode) error {
-	tmp := name + ".iscadm-tmp"
-	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, perm)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(tmp, name)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(tmp))
-	}
-	return nil
 }
 
 func newValidate(a *app) *cobra.Command {
