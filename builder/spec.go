@@ -144,12 +144,7 @@ type Options struct {
 // missing. The value is taken as it is for a string; for anything else, what starts with [, { or
 // " is an HCL expression.
 func ParseSpec(filename string, src []byte, opts Options) (*Spec, hcl.Diagnostics) {
-	p := &parser{
-		spec:  &Spec{Dir: filepath.Dir(filename), Texts: Texts{filename: src}, Inputs: newInputs(filename, src, opts)},
-		opts:  opts,
-		where: map[string]hcl.Range{}, missing: map[string]bool{}, incomplete: map[string]bool{}, misspelt: map[string]bool{}, unknown: map[string]bool{},
-	}
-	p.start = hcl.Range{Filename: filename, Start: hcl.InitialPos, End: hcl.InitialPos}
+	p := newParser(filename, src, opts)
 	p.parse(filename, src)
 	sortDiagnostics(filename, p.diags)
 	return p.spec, p.diags
@@ -169,6 +164,15 @@ type parser struct {
 	failed     []hcl.Range          // of expressions that have no value, and are reported already
 	unknown    map[string]bool      // blocks with such expressions, by path
 	diags      hcl.Diagnostics
+}
+
+func newParser(filename string, src []byte, opts Options) *parser {
+	return &parser{
+		spec:  &Spec{Dir: filepath.Dir(filename), Texts: Texts{filename: src}, Inputs: newInputs(filename, src, opts)},
+		opts:  opts,
+		start: hcl.Range{Filename: filename, Start: hcl.InitialPos, End: hcl.InitialPos},
+		where: map[string]hcl.Range{}, missing: map[string]bool{}, incomplete: map[string]bool{}, misspelt: map[string]bool{}, unknown: map[string]bool{},
+	}
 }
 
 func (p *parser) parse(filename string, src []byte) {
