@@ -46,6 +46,11 @@ func (r *Report) Refused(who Importer) bool {
 	})
 }
 
+// Damaged tells whether something is not what manifest, certificate or a disk's own structure say.
+func (r *Report) Damaged() bool {
+	return slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.Damage })
+}
+
 // Check reads a package, an OVA or a descriptor with its files beside it, and tells what is wrong
 // with it: descriptor, manifest, certificate, the structure and every grain of each VMDK. It fails
 // only if name cannot be read or is neither; everything else is a finding. Memory grows with the
@@ -57,7 +62,7 @@ func Check(ctx context.Context, name string) (*Report, error) {
 		return nil, fmt.Errorf("check %q: %w", name, err)
 	}
 	defer p.close()
-	c := &checker{p: p, report: &Report{Archive: p.archive}}
+	c := &checker{p: p, report: &Report{Archive: p.archive, Disks: []DiskReport{}}}
 	if err := c.run(ctx); err != nil {
 		return nil, fmt.Errorf("check %q: %w", name, err)
 	}
@@ -204,6 +209,7 @@ func (c *checker) certificate(name, manifest string, data []byte) error {
 		err = cert.Verify(data)
 	}
 	if err != nil {
+		c.damage(false, "%s", err)
 		for _, who := range []Importer{VirtualBox7, ESXi} { // the others do not look
 			c.refuse(who, 0, "%s", err)
 		}

@@ -121,7 +121,7 @@ func (c *checker) compare(s *summing) {
 		if bytes.Equal(got, sum.Value) {
 			continue
 		}
-		c.warn(Everyone, 0, "%s is %x, the manifest says %x: the file was changed", sum.Algorithm, got, sum.Value)
+		c.damage(false, "%s is %x, the manifest says %x: the file was changed", sum.Algorithm, got, sum.Value)
 		c.refuse(VirtualBox7, 0, "%s is not that of the manifest", sum.Algorithm)
 		c.refuse(ESXi, 0, "%s is not that of the manifest", sum.Algorithm)
 		if !strings.EqualFold(sum.Algorithm, "SHA512") {
@@ -134,7 +134,7 @@ func (c *checker) compare(s *summing) {
 func (c *checker) disk(ctx context.Context, m Member, ref *DiskRef) error {
 	v, err := newReader(m.Content, m.Size)
 	if err != nil {
-		c.refuse(Everyone, 0, "no sound VMDK: %s", err)
+		c.damage(true, "no sound VMDK: %s", err)
 		return c.verify(ctx, m)
 	}
 	report := DiskReport{File: m.Name, Kind: v.CreateType, Stream: v.Stream, Capacity: v.Capacity, Size: m.Size}
@@ -152,10 +152,10 @@ func (c *checker) disk(ctx context.Context, m Member, ref *DiskRef) error {
 			c.compare(sums)
 			report.Populated = s.Populated
 			if n, err := v.check(ctx, false); err != nil {
-				c.refuse(Everyone, 0, "no sound VMDK: %s", err)
+				c.damage(true, "no sound VMDK: %s", err)
 				return ctx.Err()
 			} else if n != s.Populated {
-				c.refuse(Everyone, 0, "no sound VMDK: %d bytes of grains are stored, its tables have %d", s.Populated, n)
+				c.damage(true, "no sound VMDK: %d bytes of grains are stored, its tables have %d", s.Populated, n)
 				return nil
 			}
 			c.report.Disks = append(c.report.Disks, report)
@@ -172,7 +172,7 @@ func (c *checker) disk(ctx context.Context, m Member, ref *DiskRef) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		c.refuse(Everyone, 0, "no sound VMDK: %s", err)
+		c.damage(true, "no sound VMDK: %s", err)
 	} else {
 		c.report.Disks = append(c.report.Disks, report)
 	}

@@ -29,9 +29,12 @@ var Importers = []Importer{VirtualBox7, ESXi, VirtV2V, ProxmoxVE, Vcsim}
 type Finding struct {
 	Importer Importer `json:"importer"`
 	Refused  bool     `json:"refused"` // the import fails, or gives a machine that cannot start
-	File     string   `json:"file,omitempty"`
-	Line     int      `json:"line,omitempty"` // of the descriptor or manifest; 0 if there is none
-	Message  string   `json:"message"`
+	// Damage tells that the package is not what its manifest, its certificate or a disk's own
+	// structure say, whoever looks at that.
+	Damage  bool   `json:"damage,omitempty"`
+	File    string `json:"file,omitempty"`
+	Line    int    `json:"line,omitempty"` // of the descriptor or manifest; 0 if there is none
+	Message string `json:"message"`
 }
 
 func (f Finding) String() string {
@@ -65,7 +68,10 @@ type linter struct {
 }
 
 func (l *linter) add(refused bool, who Importer, line int, format string, args ...any) {
-	f := Finding{Importer: who, Refused: refused, File: l.file, Line: line, Message: fmt.Sprintf(format, args...)}
+	l.note(Finding{Importer: who, Refused: refused, File: l.file, Line: line, Message: fmt.Sprintf(format, args...)})
+}
+
+func (l *linter) note(f Finding) {
 	if slices.Contains(l.findings, f) {
 		return
 	}
@@ -78,6 +84,11 @@ func (l *linter) add(refused bool, who Importer, line int, format string, args .
 
 func (l *linter) refuse(who Importer, line int, format string, args ...any) {
 	l.add(true, who, line, format, args...)
+}
+
+// damage tells that content is not what it should be.
+func (l *linter) damage(refused bool, format string, args ...any) {
+	l.note(Finding{Importer: Everyone, Refused: refused, Damage: true, File: l.file, Message: fmt.Sprintf(format, args...)})
 }
 
 func (l *linter) warn(who Importer, line int, format string, args ...any) {
