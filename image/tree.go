@@ -151,6 +151,7 @@ func (t *Tree) All() iter.Seq[*Entry] {
 // walk returns the sorted index.
 func (t *Tree) walk() []*node {
 	if t.dirty {
+		t.settle()
 		t.order = slices.AppendSeq(make([]*node, 0, len(t.nodes)), maps.Values(t.nodes))
 		slices.SortFunc(t.order, func(a, b *node) int { return Compare(a.Name, b.Name) })
 		t.dirty = false
@@ -570,6 +571,19 @@ func (t *Tree) Freeze(latest time.Time) {
 	if t.nodes == nil {
 		return
 	}
+	t.settle()
+	t.share()
+	for _, n := range t.nodes {
+		if !latest.IsZero() && n.ModTime.After(latest) {
+			n.ModTime = latest
+		}
+	}
+	t.walk()
+	t.nodes = nil
+}
+
+// settle makes the lowest name of every object its first.
+func (t *Tree) settle() {
 	for first, names := range t.links {
 		if len(names) == 0 {
 			continue
@@ -585,14 +599,6 @@ func (t *Tree) Freeze(latest time.Time) {
 		t.promote(n, lowest, rest)
 		delete(t.holes, n)
 	}
-	t.share()
-	for _, n := range t.nodes {
-		if !latest.IsZero() && n.ModTime.After(latest) {
-			n.ModTime = latest
-		}
-	}
-	t.walk()
-	t.nodes = nil
 }
 
 // share gives every further name of an object the metadata of its first.

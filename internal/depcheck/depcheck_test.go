@@ -37,7 +37,8 @@ var ranks = map[string]int{
 
 	"profiles":      2,
 	"registry":      2,
-	"internal/sbom": 2,
+	"internal/sbom":   2,
+	"internal/chroot": 2,
 
 	"builder":     3,
 	"provisioner": 3,
