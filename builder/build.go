@@ -34,6 +34,9 @@ type BuildOptions struct {
 	Dir       string    // for temporary files
 	Progress  image.Progress
 	Log       *slog.Logger // warnings; required
+	// Provision, if not nil, changes the tree after the spec's own files are laid and before the
+	// profile is applied. Times after the build date are set to it.
+	Provision func(ctx context.Context, t *image.Tree, created time.Time) error
 }
 
 // A Built is a base with everything that the spec asks for applied to it: ready to be written.
@@ -91,6 +94,11 @@ func prepare(ctx context.Context, s *Spec, o BuildOptions, t *image.Tree, base i
 	e := &editor{spec: s, tree: t, created: created, progress: o.Progress}
 	if err := e.run(ctx); err != nil {
 		return nil, err
+	}
+	if o.Provision != nil {
+		if err := o.Provision(ctx, t, created); err != nil {
+			return nil, err
+		}
 	}
 	selection, err := s.selection()
 	if err != nil {

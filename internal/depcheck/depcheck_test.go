@@ -35,8 +35,8 @@ var ranks = map[string]int{
 
 	"image": 1,
 
-	"profiles":      2,
-	"registry":      2,
+	"profiles":        2,
+	"registry":        2,
 	"internal/sbom":   2,
 	"internal/chroot": 2,
 
