@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/zlib"
 	"fmt"
+	"hash/adler32"
 	"io"
 	"math/rand/v2"
 	"strings"
@@ -91,6 +92,21 @@ func TestDeflate(t *testing.T) {
 				t.Errorf("level %d, %s: an encoder that was used writes other bytes", level, name)
 			}
 		}
+	}
+}
+
+func TestAdler(t *testing.T) {
+	for name, in := range deflateSamples() {
+		for _, n := range []int{0, 1, 7, 8, 9, 5551, 5552, 5553, len(in)} {
+			b := in[:min(n, len(in))]
+			if got, want := adler(b), adler32.Checksum(b); got != want {
+				t.Errorf("%s, %d bytes: %#x, want %#x", name, len(b), got, want)
+			}
+		}
+	}
+	high := bytes.Repeat([]byte{0xff}, GrainSize)
+	if got, want := adler(high), adler32.Checksum(high); got != want {
+		t.Errorf("the largest sums: %#x, want %#x", got, want)
 	}
 }
 

@@ -19,6 +19,7 @@ const (
 // lengthSymbols and distances give the symbol of a length, and the extra bits of symbols.
 var (
 	lengthSymbol [512]uint16
+	indexes      [1024]uint32 // of a token's index: the symbol, and the bytes it stands for << 16
 	lengthBase   [litSymbols]uint16
 	lengthExtra  [litSymbols]uint8
 	distBase     [distSymbols]uint16
@@ -43,6 +44,12 @@ func init() {
 		}
 	}
 	lengthSymbol[maxMatch], lengthBase[285] = 285, maxMatch
+	for i := range uint32(256) {
+		indexes[i] = i | 1<<16
+	}
+	for n := uint32(minMatch); n <= maxMatch; n++ {
+		indexes[256+n] = uint32(lengthSymbol[n]) | n<<16
+	}
 	distance := 0 // minus one
 	for s := range distSymbols {
 		extra := max(0, s/2-1)
@@ -80,27 +87,29 @@ func logarithm(x uint32) uint64 {
 }
 
 func symbolOfDistance(d uint32) uint8 { // minus one
-	if d < 256 {
-		return distSymbol[d]
+	i := d
+	if d >= 256 {
+		i = 256 + d>>7
 	}
-	return distSymbol[(256+d>>7)&511]
+	return distSymbol[i&511]
 }
 
 // A histogram counts the symbols of a part of the tokens.
 type histogram struct {
 	lit  [512]uint32 // litSymbols are in use: indexes of nine bits need no check
-	dist [32]uint32
+	dist [32]uint32  // distSymbols are in use
+	size int         // bytes that the tokens stand for
 }
 
 func (h *histogram) count(tokens []token) {
+	size := uint32(0)
 	for _, t := range tokens {
-		if t&matchToken == 0 {
-			h.lit[t&0xff]++
-			continue
-		}
-		h.lit[lengthSymbol[t>>16&0x1ff]&0x1ff]++
-		h.dist[symbolOfDistance(uint32(t&0x7fff))&31]++
+		x := indexes[t.index()]
+		size += x >> 16
+		h.lit[x&0x1ff]++
+		h.dist[t.symbol()]++
 	}
+	h.size += int(size)
 }
 
 func (h *histogram) add(o *histogram) {
@@ -110,6 +119,7 @@ func (h *histogram) add(o *histogram) {
 	for i := range distSymbols {
 		h.dist[i] += o.dist[i]
 	}
+	h.size += o.size
 }
 
 // cost estimates the bits of a block by the entropy of its symbols, with logBits after the point.
@@ -178,16 +188,8 @@ func (s *splitter) write(dst []byte, tokens []token, in []byte) []byte {
 		}
 		end := min(next*chunkTokens, len(tokens))
 		part := tokens[first*chunkTokens : end]
-		size := 0
-		for _, t := range part {
-			if t&matchToken == 0 {
-				size++
-			} else {
-				size += int(t >> 16 & 0x1ff)
-			}
-		}
-		s.block(&h, part, in[at:at+size], end == len(tokens))
-		at += size
+		s.block(&h, part, in[at:at+h.size], end == len(tokens))
+		at += h.size
 		first = next
 	}
 	return s.w.flush()
@@ -330,7 +332,8 @@ type code struct {
 	length [litSymbols + 2]uint8
 	code   [litSymbols + 2]uint16
 	nodes  []treeNode
-	order  []uint32 // counts and symbols, to be sorted
+	order  []uint32 // counts << 9 and symbols, to be sorted
+	spare  []uint32 // of the same length, for sorting
 }
 
 // A treeNode is a leaf or an inner node of a Huffman tree.
@@ -350,7 +353,7 @@ func (c *code) build(counts []uint32, limit int) {
 			c.order = append(c.order, n<<9|uint32(s))
 		}
 	}
-	slices.Sort(c.order)
+	c.sort()
 	c.nodes = c.nodes[:0]
 	for _, x := range c.order {
 		c.nodes = append(c.nodes, treeNode{count: x >> 9, symbol: uint16(x & 0x1ff)})
@@ -426,6 +429,33 @@ func (c *code) build(counts []uint32, limit int) {
 		}
 	}
 	c.assign(len(counts))
+}
+
+// sort sorts order by counts; those with the same count stay in the order of symbols, which they
+// are in. One digit of eight bits after the other, the lowest first.
+func (c *code) sort() {
+	var most uint32
+	for _, x := range c.order {
+		most = max(most, x)
+	}
+	c.spare = slices.Grow(c.spare[:0], len(c.order))[:len(c.order)]
+	for shift := 9; most>>shift != 0; shift += 8 {
+		var at [256]uint16
+		for _, x := range c.order {
+			at[x>>shift&0xff]++
+		}
+		next := uint16(0)
+		for i, n := range at {
+			at[i] = next
+			next += n
+		}
+		for _, x := range c.order {
+			d := x >> shift & 0xff
+			c.spare[at[d]] = x
+			at[d]++
+		}
+		c.order, c.spare = c.spare, c.order
+	}
 }
 
 // assign gives the canonical codes to the lengths (RFC 1951, 3.2.2).
@@ -518,47 +548,39 @@ func (w *bitWriter) flush() []byte {
 
 // tokens writes tokens and the end of the block.
 func (w *bitWriter) tokens(tokens []token, lit, dist *code) {
-	// What is written for each length and each symbol of a distance, and how many bits that is, in
-	// tables of their own: they have room for every index, so that nothing is looked up twice or checked.
-	var literals [256]uint32
-	var lengths [512]uint32
+	// What is written for each index and each symbol of a distance, and how many bits that is, in
+	// tables of their own: they have room for every value, so that nothing is looked up twice or checked.
+	var heads [1024]uint32
 	var distances [32]struct {
 		code        uint16
 		base        uint16
 		bits, extra uint8
 	}
-	for s := range literals {
-		literals[s] = uint32(lit.code[s]) | uint32(lit.length[s])<<24
+	for s := range 256 {
+		heads[s] = uint32(lit.code[s]) | uint32(lit.length[s])<<24
 	}
 	for n := minMatch; n <= maxMatch; n++ {
 		s := lengthSymbol[n]
 		l := lit.length[s]
 		v := uint32(lit.code[s]) | (uint32(n)-uint32(lengthBase[s]))<<l
-		lengths[n] = v | uint32(l+lengthExtra[s])<<24
+		heads[256+n] = v | uint32(l+lengthExtra[s])<<24
 	}
 	for s := range distBase {
 		distances[s].code, distances[s].bits = dist.code[s], dist.length[s]
 		distances[s].base, distances[s].extra = distBase[s], distExtra[s]
 	}
 	// Eight bytes are stored at once for each token, of which the whole ones stay: a token has 48 bits
-	// at most and 7 wait.
+	// at most and 7 wait. A literal has no bits in the place of a distance.
 	need := len(w.out) + 8*len(tokens) + 16
 	out := slices.Grow(w.out, need-len(w.out))[:need]
 	at, acc, n := len(w.out), w.acc, w.n
 	for _, t := range tokens {
-		if t&matchToken == 0 {
-			v := literals[t&0xff]
-			acc |= uint64(v&0xffffff) << (n & 63)
-			n += uint(v >> 24)
-		} else {
-			v := lengths[t>>16&0x1ff]
-			acc |= uint64(v&0xffffff) << (n & 63)
-			n += uint(v >> 24)
-			far := uint32(t & 0x7fff)
-			d := &distances[symbolOfDistance(far)&31]
-			acc |= (uint64(d.code) | uint64(far-uint32(d.base))<<(d.bits&63)) << (n & 63)
-			n += uint(d.bits + d.extra)
-		}
+		v := heads[t.index()]
+		acc |= uint64(v&0xffffff) << (n & 63)
+		n += uint(v >> 24)
+		d := &distances[t.symbol()]
+		acc |= (uint64(d.code) | uint64(t.distance()-uint32(d.base))<<(d.bits&63)) << (n & 63)
+		n += uint(d.bits + d.extra)
 		binary.LittleEndian.PutUint64(out[at:], acc)
 		at += int(n >> 3)
 		acc >>= n &^ 7 & 63
