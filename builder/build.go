@@ -35,8 +35,9 @@ type BuildOptions struct {
 	Progress  image.Progress
 	Log       *slog.Logger // warnings; required
 	// Provision, if not nil, changes the tree after the spec's own files are laid and before the
-	// profile is applied. Times after the build date are set to it.
-	Provision func(ctx context.Context, t *image.Tree, created time.Time) error
+	// profile is applied, and reports whether it changed anything: the provenance says so, for
+	// nobody can repeat it from the spec.
+	Provision func(ctx context.Context, t *image.Tree, created time.Time) (changed bool, err error)
 }
 
 // A Built is a base with everything that the spec asks for applied to it: ready to be written.
@@ -95,8 +96,9 @@ func prepare(ctx context.Context, s *Spec, o BuildOptions, t *image.Tree, base i
 	if err := e.run(ctx); err != nil {
 		return nil, err
 	}
+	provisioned := false
 	if o.Provision != nil {
-		if err := o.Provision(ctx, t, created); err != nil {
+		if provisioned, err = o.Provision(ctx, t, created); err != nil {
 			return nil, err
 		}
 	}
@@ -120,6 +122,7 @@ func prepare(ctx context.Context, s *Spec, o BuildOptions, t *image.Tree, base i
 	if b.Provenance, err = newProvenance(s, o.Version, b.Config, e.sources); err != nil {
 		return nil, err
 	}
+	b.Provenance.BuildDefinition.Internal.Provisioned = provisioned
 	if n := report.Count(profiles.Fail); n > 0 {
 		return b, fmt.Errorf("%w: %d of profile %q", ErrFindings, n, report.Profile)
 	}

@@ -28,7 +28,8 @@ import (
 // SOURCE_DATE_EPOCH or the newest time in the base. The resolved dependencies are the base
 // (name "base"), the profile file ("profile"), and what file and tree blocks lay into the image
 // (name: the path in the image). With these, and the same version of the program, the build gives
-// the same image.
+// the same image, unless internalParameters.provisioned is true: then Packer's provisioners have had
+// their part in it.
 const BuildType = "https://github.com/goldenisc/packer-plugin-isc/build/v1"
 
 // BuilderID names iscadm, run by whoever signs. Who that is stands in the signature alone.
@@ -61,7 +62,8 @@ type Inputs struct {
 
 // InternalParameters are what the program decides.
 type InternalParameters struct {
-	Created time.Time `json:"created"` // the build date
+	Created     time.Time `json:"created"`               // the build date
+	Provisioned bool      `json:"provisioned,omitempty"` // provisioners changed the tree
 }
 
 // A Dependency is a ResourceDescriptor of in-toto (spec/v1/resource_descriptor.md).
