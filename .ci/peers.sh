@@ -40,4 +40,22 @@ for m in "${modules[@]}"; do
   fi
   path=${path:+$path:}$dir
 done
-echo "$path"
+# Packer replaces modules, so that go install refuses it: it is built as the main module.
+packer=1.16.0
+dir=$cache/packer@v$packer
+if [[ ! -x $dir/packer ]]; then
+  echo "building packer $packer" >&2
+  work=$(mktemp -d)
+  trap 'chmod -R u+w "$work"; rm -rf "$work"' EXIT
+  (
+    cd "$work"
+    source=$(GOFLAGS='' go mod download -json "github.com/hashicorp/packer@v$packer" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p')
+    cp -r "$source" source
+    chmod -R u+w source
+    cd source
+    mkdir -p "$dir"
+    GOFLAGS=-buildvcs=false CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o "$dir/packer.new" .
+    mv "$dir/packer.new" "$dir/packer"
+  ) >&2
+fi
+echo "$path:$dir"
