@@ -139,6 +139,9 @@ func (r *Root) Read(ctx context.Context, name string) (*image.Tree, error) {
 	return t, err
 }
 
+// Dir is the folder that the tree was unpacked into.
+func (r *Root) Dir() string { return r.dir }
+
 // Close removes the folder.
 func (r *Root) Close() error {
 	err := os.RemoveAll(r.parent)

@@ -35,5 +35,8 @@ func (r *Root) Read(ctx context.Context, name string) (*image.Tree, error) {
 	return nil, ErrUnsupported
 }
 
+// Dir is never called.
+func (r *Root) Dir() string { return "" }
+
 // Close is never called.
 func (r *Root) Close() error { return nil }
