@@ -113,7 +113,7 @@ func BenchmarkRealVMDK(b *testing.B) {
 				if err != nil {
 					b.Fatal(err)
 				}
-				if _, err := WriteVMDK(b.Context(), w, Source{Content: f, Size: st.Size(), Extents: extents}, VMDKOptions{Level: level}); err != nil {
+				if _, err := WriteVMDK(b.Context(), w, Source{Content: f, Size: st.Size(), Extents: extents}, WriteOptions{Level: level}); err != nil {
 					b.Fatal(err)
 				}
 				if err := w.Close(); err != nil {

@@ -17,7 +17,7 @@ func BenchmarkWriteVMDK(b *testing.B) {
 			var v *VMDK
 			for b.Loop() {
 				var err error
-				if v, err = WriteVMDK(b.Context(), io.Discard, src, VMDKOptions{Level: level}); err != nil {
+				if v, err = WriteVMDK(b.Context(), io.Discard, src, WriteOptions{Level: level}); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -28,7 +28,7 @@ func BenchmarkWriteVMDK(b *testing.B) {
 
 func BenchmarkReadVMDK(b *testing.B) {
 	disk := testDisk(64 << 20)
-	data, _ := writeTest(b, Source{Content: bytes.NewReader(disk), Size: int64(len(disk))}, VMDKOptions{})
+	data, _ := writeTest(b, Source{Content: bytes.NewReader(disk), Size: int64(len(disk))}, WriteOptions{})
 	b.Run("stream", func(b *testing.B) {
 		b.SetBytes(int64(len(disk)))
 		for b.Loop() {

@@ -5,11 +5,11 @@ import (
 	"math/bits"
 )
 
-// This is an encoder of DEFLATE (RFC 1951) in a zlib wrapper (RFC 1950) for exactly what a VMDK
-// needs: one grain at a time, all of it in memory, independent of all others. So positions fit in
-// 16 bits, there is no window to move and no stream to flush, all tokens of a grain are known before
-// the first is written, and blocks can be split where the statistics change. And the bytes are
-// ours: they do not change when a library does.
+// This is an encoder of DEFLATE (RFC 1951), with or without a zlib wrapper (RFC 1950), for exactly
+// what disk images need: one grain at a time, all of it in memory, independent of all others. So
+// positions fit in 16 bits, there is no window to move and no stream to flush, all tokens of a grain
+// are known before the first is written, and blocks can be split where the statistics change. And
+// the bytes are ours: they do not change when a library does.
 
 const (
 	minMatch    = 3
@@ -64,6 +64,7 @@ func (t token) symbol() uint32   { return uint32(t) >> symbolShift & 31 } // of 
 // A deflater compresses grains. It is big and reused.
 type deflater struct {
 	effort
+	window int                       // the farthest match, in bytes
 	in     [GrainSize + padding]byte // the grain, then zeros
 	n      int
 	head   [1 << hashBits]uint16 // 1 + the last position of a hash of four bytes; 0: none
@@ -74,12 +75,20 @@ type deflater struct {
 	out    []byte
 }
 
-func newDeflater(e effort) *deflater {
-	return &deflater{effort: e, tokens: make([]token, 0, GrainSize), out: make([]byte, 0, GrainSize+1024)}
+func newDeflater(e effort, window int) *deflater {
+	return &deflater{effort: e, window: window, tokens: make([]token, 0, GrainSize), out: make([]byte, 0, GrainSize+1024)}
 }
 
-// compress appends what is in d.in to dst.
-func (d *deflater) compress(dst []byte, n int) []byte {
+// zlib appends the first n bytes of d.in to dst, compressed, in the wrapper of zlib.
+func (d *deflater) zlib(dst []byte, n int) []byte {
+	header := uint16(0x78)<<8 | uint16(d.header)
+	header += 31 - header%31
+	dst = d.deflate(binary.BigEndian.AppendUint16(dst, header), n)
+	return binary.BigEndian.AppendUint32(dst, adler(d.in[:n]))
+}
+
+// deflate appends the first n bytes of d.in to dst, compressed.
+func (d *deflater) deflate(dst []byte, n int) []byte {
 	d.n = n
 	clear(d.in[n:])
 	clear(d.head[:])
@@ -92,11 +101,7 @@ func (d *deflater) compress(dst []byte, n int) []byte {
 	} else {
 		d.lookahead()
 	}
-	header := uint16(0x78)<<8 | uint16(d.header)
-	header += 31 - header%31
-	dst = binary.BigEndian.AppendUint16(dst, header)
-	dst = d.blocks.write(dst, d.tokens, d.in[:n])
-	return binary.BigEndian.AppendUint32(dst, adler(d.in[:n]))
+	return d.blocks.write(dst, d.tokens, d.in[:n])
 }
 
 // adler returns the Adler-32 checksum (RFC 1950, 9), eight bytes at once: the lanes of a word are
@@ -159,7 +164,7 @@ func (d *deflater) find(i, best, depth int) (length, distance int) {
 		h3 := hash3(v)
 		p := int(d.head3[h3]) - 1
 		d.head3[h3] = uint16(i + 1)
-		if best < minMatch && most >= minMatch && p >= 0 && i-p <= tooFar && (d.load32(p)^v)<<8 == 0 {
+		if best < minMatch && most >= minMatch && p >= 0 && i-p <= min(tooFar, d.window) && (d.load32(p)^v)<<8 == 0 {
 			length, distance, best = minMatch, i-p, minMatch
 		}
 	}
@@ -170,7 +175,7 @@ func (d *deflater) find(i, best, depth int) (length, distance int) {
 	tail := d.load32(i + best - 3)
 	for ; c != 0 && depth > 0; depth-- {
 		p := int(c) - 1
-		if i-p > maxDistance {
+		if i-p > d.window {
 			break
 		}
 		if d.load32(p+best-3) == tail && d.load32(p) == v {

@@ -74,10 +74,10 @@ func inflated(t testing.TB, z []byte) []byte {
 
 func TestDeflate(t *testing.T) {
 	for level, e := range efforts {
-		d := newDeflater(e)
+		d := newDeflater(e, maxDistance)
 		for name, in := range deflateSamples() {
 			copy(d.in[:], in)
-			z := d.compress(nil, len(in))
+			z := d.zlib(nil, len(in))
 			if !bytes.Equal(inflated(t, z), in) {
 				t.Errorf("level %d, %s: another content", level, name)
 			}
@@ -86,9 +86,9 @@ func TestDeflate(t *testing.T) {
 			}
 			// The next grain must not show in this one.
 			copy(d.in[:], bytes.Repeat([]byte("other"), 500))
-			d.compress(nil, 2500)
+			d.zlib(nil, 2500)
 			copy(d.in[:], in)
-			if again := d.compress(nil, len(in)); !bytes.Equal(z, again) {
+			if again := d.zlib(nil, len(in)); !bytes.Equal(z, again) {
 				t.Errorf("level %d, %s: an encoder that was used writes other bytes", level, name)
 			}
 		}
@@ -149,12 +149,12 @@ func BenchmarkDeflate(b *testing.B) {
 	for _, name := range []string{"text", "noise", "skewed"} {
 		for level, e := range efforts {
 			b.Run(fmt.Sprintf("%s/%d", name, level), func(b *testing.B) {
-				d := newDeflater(e)
+				d := newDeflater(e, maxDistance)
 				b.SetBytes(GrainSize)
 				var out []byte
 				for b.Loop() {
 					copy(d.in[:], samples[name])
-					out = d.compress(out[:0], GrainSize)
+					out = d.zlib(out[:0], GrainSize)
 				}
 			})
 		}
@@ -165,14 +165,14 @@ func FuzzDeflate(f *testing.F) {
 	for _, in := range deflateSamples() {
 		f.Add(in[:min(len(in), 2000)])
 	}
-	ds := []*deflater{newDeflater(efforts[Fast]), newDeflater(efforts[Default]), newDeflater(efforts[Small])}
+	ds := []*deflater{newDeflater(efforts[Fast], maxDistance), newDeflater(efforts[Default], maxDistance), newDeflater(efforts[Small], maxDistance)}
 	f.Fuzz(func(t *testing.T, in []byte) {
 		if len(in) == 0 || len(in) > GrainSize {
 			return
 		}
 		for _, d := range ds {
 			copy(d.in[:], in)
-			if !bytes.Equal(inflated(t, d.compress(nil, len(in))), in) {
+			if !bytes.Equal(inflated(t, d.zlib(nil, len(in))), in) {
 				t.Error("another content")
 			}
 		}

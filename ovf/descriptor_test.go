@@ -17,7 +17,7 @@ func testDisks(t testing.TB, controllers ...Controller) []Disk {
 	var out []Disk
 	for i, c := range controllers {
 		disk := testDisk(int64(i+1) * 300 << 10)
-		data, v := writeTest(t, Source{Content: bytes.NewReader(disk), Size: int64(len(disk))}, VMDKOptions{Level: Fast, ID: [16]byte{byte(i)}})
+		data, v := writeTest(t, Source{Content: bytes.NewReader(disk), Size: int64(len(disk))}, WriteOptions{Level: Fast, ID: [16]byte{byte(i)}})
 		out = append(out, Disk{VMDK: *v, Content: bytes.NewReader(data), Controller: c})
 	}
 	return out

@@ -64,7 +64,7 @@ func TestRealVMDK(t *testing.T) {
 	dir := t.TempDir()
 	for _, size := range []int64{GrainSize, 5 << 20, 100<<20 + 512} {
 		disk := testDisk(size)
-		data, v := writeTest(t, Source{Content: bytes.NewReader(disk), Size: size}, VMDKOptions{Level: Fast, ID: [16]byte{1}})
+		data, v := writeTest(t, Source{Content: bytes.NewReader(disk), Size: size}, WriteOptions{Level: Fast, ID: [16]byte{1}})
 		save(t, filepath.Join(dir, "disk.raw"), disk)
 		save(t, filepath.Join(dir, "ours.vmdk"), data)
 		if out := mustRun(t, dir, "qemu-img", "check", "-f", "vmdk", "ours.vmdk"); !strings.Contains(out, "No errors were found") {

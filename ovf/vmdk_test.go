@@ -36,7 +36,7 @@ func testDisk(size int64) []byte {
 	return b
 }
 
-func writeTest(t testing.TB, src Source, opt VMDKOptions) ([]byte, *VMDK) {
+func writeTest(t testing.TB, src Source, opt WriteOptions) ([]byte, *VMDK) {
 	t.Helper()
 	var out bytes.Buffer
 	v, err := WriteVMDK(t.Context(), &out, src, opt)
@@ -59,7 +59,7 @@ func TestVMDKRoundTrip(t *testing.T) {
 			if size > 8<<20 && level == Small {
 				continue
 			}
-			data, v := writeTest(t, Source{Content: bytes.NewReader(disk), Size: size}, VMDKOptions{Level: level})
+			data, v := writeTest(t, Source{Content: bytes.NewReader(disk), Size: size}, WriteOptions{Level: level})
 			want := append(slices.Clone(disk), make([]byte, v.Capacity-size)...)
 			r, err := NewReader(bytes.NewReader(data), int64(len(data)))
 			if err != nil {
@@ -120,8 +120,8 @@ func TestVMDKHoles(t *testing.T) {
 			disk[e.Offset+int64(i)] = byte(i%251) + 1
 		}
 	}
-	sparse, _ := writeTest(t, Source{Content: unread{t, bytes.NewReader(disk), extents}, Size: size, Extents: extents}, VMDKOptions{})
-	dense, _ := writeTest(t, Source{Content: bytes.NewReader(disk), Size: size}, VMDKOptions{})
+	sparse, _ := writeTest(t, Source{Content: unread{t, bytes.NewReader(disk), extents}, Size: size, Extents: extents}, WriteOptions{})
+	dense, _ := writeTest(t, Source{Content: bytes.NewReader(disk), Size: size}, WriteOptions{})
 	if !bytes.Equal(sparse, dense) {
 		t.Error("extents change the bytes")
 	}
@@ -140,7 +140,7 @@ func TestVMDKHoles(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("extents are %v, want %v", got, want)
 	}
-	empty, v := writeTest(t, Source{Content: unread{t: t}, Size: size, Extents: []Extent{}}, VMDKOptions{})
+	empty, v := writeTest(t, Source{Content: unread{t: t}, Size: size, Extents: []Extent{}}, WriteOptions{})
 	if v.Populated != 0 || len(empty) > 72<<10 {
 		t.Errorf("an empty disk takes %d bytes", len(empty))
 	}
@@ -149,14 +149,14 @@ func TestVMDKHoles(t *testing.T) {
 func TestVMDKDeterministic(t *testing.T) {
 	disk := testDisk(24 << 20)
 	src := Source{Content: bytes.NewReader(disk), Size: int64(len(disk))}
-	first, _ := writeTest(t, src, VMDKOptions{Workers: 1, ID: [16]byte{1}})
+	first, _ := writeTest(t, src, WriteOptions{Workers: 1, ID: [16]byte{1}})
 	for _, workers := range []int{0, 2, 7} {
-		again, _ := writeTest(t, src, VMDKOptions{Workers: workers, ID: [16]byte{1}})
+		again, _ := writeTest(t, src, WriteOptions{Workers: workers, ID: [16]byte{1}})
 		if !bytes.Equal(first, again) {
 			t.Errorf("%d workers write other bytes", workers)
 		}
 	}
-	other, _ := writeTest(t, src, VMDKOptions{ID: [16]byte{2}})
+	other, _ := writeTest(t, src, WriteOptions{ID: [16]byte{2}})
 	if bytes.Equal(first, other) {
 		t.Error("the ID does not show")
 	}
@@ -192,17 +192,17 @@ func TestVMDKWriteErrors(t *testing.T) {
 		ctx  context.Context
 		w    io.Writer
 		src  Source
-		opt  VMDKOptions
+		opt  WriteOptions
 		want string
 	}{
-		"read":      {t.Context(), io.Discard, Source{Content: brokenReader{whole}, Size: size}, VMDKOptions{}, "read disk at 8388608: the disk is broken"},
-		"short":     {t.Context(), io.Discard, Source{Content: whole, Size: size + 512}, VMDKOptions{}, "read disk at 16777216: unexpected EOF"},
-		"write":     {t.Context(), &brokenWriter{1 << 20}, Source{Content: whole, Size: size}, VMDKOptions{}, "the disk is broken"},
-		"cancelled": {cancelled, io.Discard, Source{Content: whole, Size: size}, VMDKOptions{}, "context canceled"},
-		"empty":     {t.Context(), io.Discard, Source{Content: whole}, VMDKOptions{}, "disk of 0 bytes"},
-		"huge":      {t.Context(), io.Discard, Source{Content: whole, Size: MaxCapacity + 1}, VMDKOptions{}, "disk of 2199023255553 bytes"},
-		"extent":    {t.Context(), io.Discard, Source{Content: whole, Size: size, Extents: []Extent{{size - 1, 2}}}, VMDKOptions{}, "not within the disk"},
-		"level":     {t.Context(), io.Discard, Source{Content: whole, Size: size}, VMDKOptions{Level: 9}, "level 9"},
+		"read":      {t.Context(), io.Discard, Source{Content: brokenReader{whole}, Size: size}, WriteOptions{}, "read disk at 8388608: the disk is broken"},
+		"short":     {t.Context(), io.Discard, Source{Content: whole, Size: size + 512}, WriteOptions{}, "read disk at 16777216: unexpected EOF"},
+		"write":     {t.Context(), &brokenWriter{1 << 20}, Source{Content: whole, Size: size}, WriteOptions{}, "the disk is broken"},
+		"cancelled": {cancelled, io.Discard, Source{Content: whole, Size: size}, WriteOptions{}, "context canceled"},
+		"empty":     {t.Context(), io.Discard, Source{Content: whole}, WriteOptions{}, "disk of 0 bytes"},
+		"huge":      {t.Context(), io.Discard, Source{Content: whole, Size: MaxCapacity + 1}, WriteOptions{}, "disk of 2199023255553 bytes"},
+		"extent":    {t.Context(), io.Discard, Source{Content: whole, Size: size, Extents: []Extent{{size - 1, 2}}}, WriteOptions{}, "not within the disk"},
+		"level":     {t.Context(), io.Discard, Source{Content: whole, Size: size}, WriteOptions{Level: 9}, "level 9"},
 	} {
 		_, err := WriteVMDK(c.ctx, c.w, c.src, c.opt)
 		if err == nil || !strings.Contains(err.Error(), c.want) {
@@ -242,8 +242,8 @@ func TestFileExtents(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sparse, v := writeTest(t, Source{Content: f, Size: size, Extents: extents}, VMDKOptions{})
-	dense, _ := writeTest(t, Source{Content: f, Size: size}, VMDKOptions{})
+	sparse, v := writeTest(t, Source{Content: f, Size: size, Extents: extents}, WriteOptions{})
+	dense, _ := writeTest(t, Source{Content: f, Size: size}, WriteOptions{})
 	if v.Populated != 3*GrainSize || !bytes.Equal(sparse, dense) {
 		t.Errorf("%v: %d bytes populated", extents, v.Populated)
 	}

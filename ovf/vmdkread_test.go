@@ -59,7 +59,7 @@ func TestReadSparse(t *testing.T) {
 
 func TestHostileVMDK(t *testing.T) {
 	disk := testDisk(70 << 20)
-	good, _ := writeTest(t, Source{Content: bytes.NewReader(disk), Size: int64(len(disk))}, VMDKOptions{Level: Fast})
+	good, _ := writeTest(t, Source{Content: bytes.NewReader(disk), Size: int64(len(disk))}, WriteOptions{Level: Fast})
 	le := binary.LittleEndian
 	footer := len(good) - 1024
 	dir := int(le.Uint64(good[footer+56:])) * sectorSize
@@ -146,10 +146,10 @@ func smallVMDK() []byte {
 	if err := s.begin(); err != nil {
 		panic(err)
 	}
-	d := newDeflater(efforts[Fast])
+	d := newDeflater(efforts[Fast], maxDistance)
 	for _, n := range []int64{0, 2} {
 		job := slot{number: n, parts: []Extent{{n * GrainSize, 40}}}
-		if err := job.compress(bytes.NewReader(bytes.Repeat([]byte("text"), GrainSize)), d); err != nil {
+		if err := job.compress(bytes.NewReader(bytes.Repeat([]byte("text"), GrainSize)), d, packGrain); err != nil {
 			panic(err)
 		}
 		if err := s.grain(n, job.out); err != nil {

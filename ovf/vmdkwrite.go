@@ -2,30 +2,13 @@ package ovf
 
 import (
 	"bufio"
-	"bytes"
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 	"hash"
 	"io"
-	"runtime"
-	"slices"
-	"sync"
 )
-
-// An Extent is a range of a disk, in bytes.
-type Extent struct{ Offset, Length int64 }
-
-// A Source is the content of a disk. It is read by several goroutines at once.
-type Source struct {
-	Content io.ReaderAt
-	Size    int64 // bytes; a last partial grain is padded with zeros
-	// Extents are the parts that may hold data, in any order, overlapping or not. The rest is zero and
-	// is never read. If nil, everything may hold data; an empty slice is an empty disk.
-	Extents []Extent
-}
 
 // A Level weighs the time of compressing against the size.
 type Level int
@@ -37,8 +20,8 @@ const (
 	Small
 )
 
-// VMDKOptions are the choices of [WriteVMDK].
-type VMDKOptions struct {
+// WriteOptions are the choices of [WriteVMDK] and [WriteQCOW2].
+type WriteOptions struct {
 	Level Level
 	// ID is the identity of the content (CID and ddb.longContentID of the descriptor). The descriptor
 	// precedes the content, so the caller derives it from what the disk was made of. Two disks with
@@ -61,7 +44,7 @@ type VMDK struct {
 // WriteVMDK writes src as a stream-optimized VMDK: one forward pass, so w may be a pipe, with the
 // tables behind what they describe as VMware and VirtualBox write them. Grains of zeros are left
 // out. The bytes depend on the content of src, the level and the ID only.
-func WriteVMDK(ctx context.Context, w io.Writer, src Source, opt VMDKOptions) (*VMDK, error) {
+func WriteVMDK(ctx context.Context, w io.Writer, src Source, opt WriteOptions) (*VMDK, error) {
 	v, err := writeVMDK(ctx, w, src, opt)
 	if err != nil {
 		return nil, fmt.Errorf("write VMDK: %w", err)
@@ -69,171 +52,28 @@ func WriteVMDK(ctx context.Context, w io.Writer, src Source, opt VMDKOptions) (*
 	return v, nil
 }
 
-func writeVMDK(ctx context.Context, w io.Writer, src Source, opt VMDKOptions) (*VMDK, error) {
-	level, ok := efforts[opt.Level]
-	if !ok {
-		return nil, fmt.Errorf("level %d is not known", opt.Level)
-	}
-	if src.Size <= 0 || src.Size > MaxCapacity {
-		return nil, fmt.Errorf("disk of %d bytes: not between 1 and %d", src.Size, int64(MaxCapacity))
-	}
-	extents, err := normalize(src.Extents, src.Size)
-	if err != nil {
+func writeVMDK(ctx context.Context, w io.Writer, src Source, opt WriteOptions) (*VMDK, error) {
+	if err := src.check(); err != nil {
 		return nil, err
 	}
-	if src.Extents == nil {
-		extents = []Extent{{0, src.Size}}
-	}
-	capacity := (src.Size + GrainSize - 1) / GrainSize * GrainSize
-	s := newStream(w, capacity, opt.ID)
+	s := newStream(w, src.capacity(), opt.ID)
 	if err := s.begin(); err != nil {
 		return nil, err
 	}
-
-	ctx, cancel := context.WithCancel(ctx)
-	var running sync.WaitGroup
-	defer running.Wait()
-	defer cancel()
-	workers := opt.Workers
-	if workers <= 0 {
-		workers = runtime.GOMAXPROCS(0)
-	}
-	// A slot travels: free, filled with a grain's number, compressed by a worker, written in order.
-	free := make(chan *slot, 4*workers)
-	jobs := make(chan *slot, cap(free))
-	order := make(chan *slot, cap(free))
-	for range cap(free) {
-		free <- &slot{ready: make(chan error, 1)}
-	}
-	for range workers {
-		running.Go(func() {
-			z := newDeflater(level)
-			for job := range jobs {
-				job.ready <- job.compress(src.Content, z)
-			}
-		})
-	}
-	running.Go(func() {
-		defer close(jobs)
-		defer close(order)
-		for number, parts := range grainsOf(extents) {
-			select {
-			case <-ctx.Done():
-				return
-			case job := <-free:
-				job.number, job.parts = number, parts
-				order <- job
-				jobs <- job
-			}
-		}
-	})
-
-	var total, done int64
-	for _, e := range extents {
-		total += e.Length
-	}
-	for job := range order {
-		if err := <-job.ready; err != nil {
-			return nil, err
-		}
-		if err := s.grain(job.number, job.out); err != nil {
-			return nil, err
-		}
-		for _, p := range job.parts {
-			done += p.Length
-		}
-		if opt.Progress != nil {
-			opt.Progress(done, total)
-		}
-		free <- job
-	}
-	if err := ctx.Err(); err != nil {
+	if err := src.grains(ctx, opt, maxDistance, packGrain, s.grain); err != nil {
 		return nil, err
 	}
 	return s.end()
 }
 
-// normalize returns the extents sorted and merged, or an error if one is not on the disk.
-func normalize(extents []Extent, size int64) ([]Extent, error) {
-	sorted := slices.Clone(extents)
-	slices.SortFunc(sorted, func(a, b Extent) int { return cmp.Compare(a.Offset, b.Offset) })
-	var out []Extent
-	for _, e := range sorted {
-		if e.Offset < 0 || e.Length < 0 || e.Length > size-e.Offset {
-			return nil, fmt.Errorf("extent of %d bytes at %d: not within the disk's %d bytes", e.Length, e.Offset, size)
-		}
-		if e.Length == 0 {
-			continue
-		}
-		if n := len(out); n > 0 && e.Offset <= out[n-1].Offset+out[n-1].Length {
-			out[n-1].Length = max(out[n-1].Length, e.Offset+e.Length-out[n-1].Offset)
-			continue
-		}
-		out = append(out, e)
-	}
-	return out, nil
-}
-
-// grainsOf yields the number of every grain that extents touch, with the parts that lie in it.
-func grainsOf(extents []Extent) func(yield func(int64, []Extent) bool) {
-	return func(yield func(int64, []Extent) bool) {
-		number := int64(-1)
-		var parts []Extent
-		for _, e := range extents {
-			for e.Length > 0 {
-				n := e.Offset / GrainSize
-				if n != number && number >= 0 {
-					if !yield(number, parts) {
-						return
-					}
-					parts = nil
-				}
-				number = n
-				length := min(e.Length, (n+1)*GrainSize-e.Offset)
-				parts = append(parts, Extent{e.Offset, length})
-				e.Offset += length
-				e.Length -= length
-			}
-		}
-		if number >= 0 {
-			yield(number, parts)
-		}
-	}
-}
-
-// A slot is a grain on its way.
-type slot struct {
-	number int64
-	parts  []Extent
-	out    []byte // marker and compressed data; empty: the grain is zero
-	ready  chan error
-}
-
-var zeros [GrainSize]byte
-
-func (j *slot) compress(r io.ReaderAt, z *deflater) error {
-	j.out = j.out[:0]
-	base := j.number * GrainSize
-	in := z.in[:GrainSize]
-	if len(j.parts) != 1 || j.parts[0].Length != GrainSize {
-		clear(in)
-	}
-	for _, p := range j.parts {
-		// ReadAt may return io.EOF together with all bytes.
-		if n, err := r.ReadAt(in[p.Offset-base:][:p.Length], p.Offset); int64(n) < p.Length {
-			if err == io.EOF {
-				err = io.ErrUnexpectedEOF
-			}
-			return fmt.Errorf("read disk at %d: %w", p.Offset+int64(n), err)
-		}
-	}
-	if bytes.Equal(in, zeros[:]) {
-		return nil
-	}
-	j.out = z.compress(append(j.out, zeros[:markerHeader]...), GrainSize)
-	binary.LittleEndian.PutUint64(j.out, uint64(j.number)*grainSectors)
-	binary.LittleEndian.PutUint32(j.out[8:], uint32(len(j.out)-markerHeader))
-	return nil
+// packGrain is the packer of VMDKs: a marker, and the grain as zlib writes it.
+func packGrain(z *deflater, number int64, dst []byte) []byte {
+	at := len(dst)
+	dst = z.zlib(append(dst, zeros[:markerHeader]...), GrainSize)
+	head := dst[at:]
+	binary.LittleEndian.PutUint64(head, uint64(number)*grainSectors)
+	binary.LittleEndian.PutUint32(head[8:], uint32(len(head)-markerHeader))
+	return dst
 }
 
 // stream lays out grains and tables.

@@ -1,0 +1,358 @@
+package ovf
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// A spoolBuffer is a spool in memory.
+type spoolBuffer struct{ bytes.Buffer }
+
+func (s *spoolBuffer) ReadAt(p []byte, off int64) (int, error) {
+	return bytes.NewReader(s.Bytes()).ReadAt(p, off)
+}
+
+func writeQCOW2(t testing.TB, disk []byte, opt WriteOptions) []byte {
+	t.Helper()
+	q, err := PackQCOW2(t.Context(), new(spoolBuffer), Source{Content: bytes.NewReader(disk), Size: int64(len(disk))}, opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if n, err := q.WriteTo(&out); err != nil || n != q.Size || n != int64(out.Len()) {
+		t.Fatalf("%d bytes of %d: %v", n, q.Size, err)
+	}
+	return out.Bytes()
+}
+
+// mixedDisk has holes, text, and noise that cannot be compressed, in turns.
+func mixedDisk(size int64) []byte {
+	disk := testDisk(size)
+	noise := deflateSamples()["noise"]
+	for off := int64(5 * GrainSize); off+GrainSize <= size; off += 11 * GrainSize {
+		copy(disk[off:], noise)
+	}
+	return disk
+}
+
+func readSource(t testing.TB, s Source) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	if err := WriteRaw(t.Context(), &out, s, s.Size); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+func TestQCOW2(t *testing.T) {
+	for _, size := range []int64{512, GrainSize, GrainSize + 512, 5 << 20, 600 << 20} {
+		disk := make([]byte, size)
+		copy(disk, mixedDisk(min(size, 20<<20)))
+		copy(disk[size-512:], "the last sector")
+		data := writeQCOW2(t, disk, WriteOptions{})
+		for _, level := range []WriteOptions{{Workers: 1}, {Workers: 7}} {
+			if size < 10<<20 && !bytes.Equal(data, writeQCOW2(t, disk, level)) {
+				t.Errorf("%d bytes, %d workers: other bytes", size, level.Workers)
+			}
+		}
+		src, err := openQCOW2(t.Context(), bytes.NewReader(data), int64(len(data)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if src.Size != size || !bytes.Equal(readSource(t, src), disk) {
+			t.Errorf("%d bytes: another content", size)
+		}
+	}
+}
+
+// saveImage writes a file of a test.
+func saveImage(t testing.TB, data []byte) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "image")
+	save(t, name, data)
+	return name
+}
+
+// testVDI returns a dynamic VDI of blocks of 64 KiB, of which the second is stored first.
+func testVDI(disk []byte) []byte {
+	const block = 64 << 10
+	n := (len(disk) + block - 1) / block
+	b := make([]byte, 4096+n*block)
+	put := func(at int, v uint32) { binary.LittleEndian.PutUint32(b[at:], v) }
+	copy(b, "<<< a disk image of a test >>>\n")
+	copy(b[0x40:], vdiMagic)
+	put(0x44, vdiVersion)
+	put(0x48, 0x190)
+	put(0x4c, vdiDynamic)
+	put(0x154, 512)
+	put(0x158, 4096)
+	binary.LittleEndian.PutUint64(b[0x170:], uint64(len(disk)))
+	put(0x178, block)
+	put(0x180, uint32(n))
+	for i := range n {
+		put(512+4*i, uint32(n-1-i))
+		copy(b[4096+(n-1-i)*block:], disk[i*block:min((i+1)*block, len(disk))])
+	}
+	return b
+}
+
+func TestOpenImage(t *testing.T) {
+	disk := mixedDisk(3<<20 + 512)
+	vmdk, _ := writeTest(t, Source{Content: bytes.NewReader(disk), Size: int64(len(disk))}, WriteOptions{})
+	for format, data := range map[Format][]byte{
+		FormatRaw: disk, FormatQCOW2: writeQCOW2(t, disk, WriteOptions{}), FormatVMDK: vmdk, FormatVDI: testVDI(disk),
+	} {
+		name := saveImage(t, data)
+		for _, want := range []Format{"", format} {
+			i, err := OpenImage(t.Context(), name, want)
+			if err != nil {
+				t.Errorf("%s: %v", format, err)
+				continue
+			}
+			if got := readSource(t, i.Source); i.Format != format || !bytes.Equal(got[:len(disk)], disk) {
+				t.Errorf("%s: read as %s, another content", format, i.Format)
+			}
+			if err := i.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+		if i, err := OpenImage(t.Context(), name, FormatRaw); err != nil {
+			t.Errorf("%s, taken as it is: %v", format, err)
+		} else {
+			if got := readSource(t, i.Source); !bytes.Equal(got, data) {
+				t.Errorf("%s, taken as it is: another content", format)
+			}
+			i.Close()
+		}
+		if format != FormatVDI {
+			if _, err := OpenImage(t.Context(), name, FormatVDI); err == nil || !strings.Contains(err.Error(), "it is not vdi") {
+				t.Errorf("%s opened as VDI: %v", format, err)
+			}
+		}
+	}
+}
+
+func TestOpenImageAppliance(t *testing.T) {
+	a := testAppliance(t, Universal)
+	pack := func(a *Appliance, opt Options) []byte {
+		p, err := a.Package(t.Context(), opt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var ova bytes.Buffer
+		if err := p.WriteOVA(t.Context(), &ova); err != nil {
+			t.Fatal(err)
+		}
+		return ova.Bytes()
+	}
+	if _, err := OpenImage(t.Context(), saveImage(t, pack(a, Options{})), ""); err == nil || !strings.Contains(err.Error(), "has 2 disks") {
+		t.Errorf("an appliance of two disks: %v", err)
+	}
+	one := *a
+	one.Disks = one.Disks[:1]
+	data := pack(&one, Options{})
+	i, err := OpenImage(t.Context(), saveImage(t, data), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer i.Close()
+	r, err := NewReader(one.Disks[0].Content, one.Disks[0].Size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(readSource(t, i.Source), readSource(t, Source{Content: r, Size: r.Capacity})) || i.Format != FormatOVA {
+		t.Error("another disk")
+	}
+	at := bytes.Index(data, []byte("KDMV")) + overheadSector*sectorSize + 100
+	data[at] ^= 1
+	if _, err := OpenImage(t.Context(), saveImage(t, data), ""); err == nil || !strings.Contains(err.Error(), "damaged") {
+		t.Errorf("a flipped bit: %v", err)
+	}
+}
+
+func TestImageRefusals(t *testing.T) {
+	disk := mixedDisk(3 << 20)
+	q := writeQCOW2(t, disk, WriteOptions{})
+	v := testVDI(disk)
+	vmdk, _ := writeTest(t, Source{Content: bytes.NewReader(disk), Size: int64(len(disk))}, WriteOptions{})
+	edit := func(b []byte, f func(b []byte)) []byte {
+		b = bytes.Clone(b)
+		f(b)
+		return b
+	}
+	big := binary.BigEndian
+	le := binary.LittleEndian
+	l1 := big.Uint64(q[40:])
+	for _, c := range []struct {
+		name string
+		data []byte
+		want string
+	}{
+		{"empty", nil, "is empty"},
+		{"gzip", []byte("\x1f\x8b and so on"), "compressed"},
+		{"dynamic VHD", []byte("conectix and so on"), "dynamic VHD"},
+		{"VHDX", []byte("vhdxfile and so on"), "VHDX"},
+		{"descriptor alone", []byte("# Disk DescriptorFile\n" + strings.Repeat("\n", 600)), "only monolithic"},
+		{"qcow2: cut in the header", q[:50], "header"},
+		{"qcow2: cut", q[:len(q)-2*GrainSize], "beyond the end"},
+		{"qcow2: cut before its tables", q[:l1+4], "first level"},
+		{"qcow2: version", edit(q, func(b []byte) { b[7] = 4 }), "version 4"},
+		{"qcow2: backing file", edit(q, func(b []byte) { b[15] = 104 }), "backing file"},
+		{"qcow2: encrypted", edit(q, func(b []byte) { b[35] = 2 }), "encrypted"},
+		{"qcow2: corrupt", edit(q, func(b []byte) { b[79] |= qcow2Corrupt }), "corrupt"},
+		{"qcow2: external data", edit(q, func(b []byte) { b[79] |= qcow2External }), "another file"},
+		{"qcow2: subclusters", edit(q, func(b []byte) { b[79] |= qcow2Extended }), "subclusters"},
+		{"qcow2: unknown feature", edit(q, func(b []byte) { b[72] = 1 }), "not known"},
+		{"qcow2: cluster of 2^40", edit(q, func(b []byte) { b[23] = 40 }), "2^40"},
+		{"qcow2: capacity", edit(q, func(b []byte) { b[24] = 1 }), "not between"},
+		{"qcow2: capacity beyond its table", edit(q, func(b []byte) { big.PutUint64(b[24:], 1<<40) }), "first level"},
+		{"qcow2: table beyond the file", edit(q, func(b []byte) { big.PutUint64(b[l1:], 1<<50) }), "beyond the end"},
+		{"qcow2: table at the end of numbers", edit(q, func(b []byte) { big.PutUint64(b[40:], 1<<63) }), "beyond the end"},
+		{"VDI: version", edit(v, func(b []byte) { b[0x44] = 9 }), "version"},
+		{"VDI: difference", edit(v, func(b []byte) { b[0x4c] = 4 }), "another file"},
+		{"VDI: capacity", edit(v, func(b []byte) { b[0x177] = 1 }), "not between"},
+		{"VDI: blocks", edit(v, func(b []byte) { le.PutUint32(b[0x178:], 12345) }), "power of two"},
+		{"VDI: too few", edit(v, func(b []byte) { le.PutUint32(b[0x180:], 3) }), "3 blocks"},
+		{"VDI: map beyond the file", edit(v, func(b []byte) { le.PutUint32(b[0x154:], 1<<31) }), "beyond the end"},
+		{"VDI: block beyond the file", edit(v, func(b []byte) { le.PutUint32(b[512:], 999) }), "beyond the end"},
+		{"VDI: overlap", edit(v, func(b []byte) { le.PutUint32(b[512:], 1) }), "same place"},
+		{"VDI: cut", v[:len(v)-1000], "beyond the end"},
+		{"VMDK: cut", vmdk[:len(vmdk)-512], "footer"},
+		{"VMDK: snapshot", edit(vmdk, func(b []byte) { copy(b[bytes.Index(b, []byte("parentCID=ffffffff")):], "parentCID=12345678") }), "snapshot"},
+	} {
+		i, err := OpenImage(t.Context(), saveImage(t, c.data), "")
+		if err == nil {
+			i.Close()
+		}
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", c.name, err, c.want)
+		}
+	}
+	if _, err := OpenImage(t.Context(), t.TempDir(), ""); err == nil {
+		t.Error("a folder is a disk")
+	}
+}
+
+func TestWriteContainers(t *testing.T) {
+	disk := mixedDisk(3<<20 + 1024)
+	src := Source{Content: bytes.NewReader(disk), Size: int64(len(disk))}
+	var out bytes.Buffer
+	if err := WriteVHD(t.Context(), &out, src, [16]byte{7}, time.Unix(vhdEpoch+5, 0)); err != nil {
+		t.Fatal(err)
+	}
+	b := out.Bytes()
+	if len(b) != 4<<20+vhdFooter || !bytes.Equal(b[:len(disk)], disk) || !bytes.Equal(b[len(disk):4<<20], make([]byte, 4<<20-len(disk))) {
+		t.Error("VHD: another content")
+	}
+	foot := b[4<<20:]
+	if string(foot[:8]) != "conectix" || binary.BigEndian.Uint64(foot[48:]) != 4<<20 || binary.BigEndian.Uint32(foot[24:]) != 5 || foot[68] != 7 {
+		t.Errorf("VHD footer % x", foot)
+	}
+	if err := WriteRaw(t.Context(), io.Discard, src, src.Size-1); err == nil {
+		t.Error("a disk fits into less than itself")
+	}
+	short := src
+	short.Size += 512
+	for name, write := range map[string]func() error{
+		"raw": func() error { return WriteRaw(t.Context(), io.Discard, short, short.Size) },
+		"gcp": func() error { return WriteGCP(t.Context(), io.Discard, short, time.Time{}) },
+		"qcow2": func() error {
+			_, err := PackQCOW2(t.Context(), new(spoolBuffer), short, WriteOptions{})
+			return err
+		},
+	} {
+		if err := write(); err == nil {
+			t.Errorf("%s: a source that ends early is written", name)
+		}
+	}
+}
+
+func FuzzImage(f *testing.F) {
+	disk := append(bytes.Repeat([]byte("disk"), GrainSize/2), make([]byte, GrainSize)...)
+	f.Add(testVDI(disk[:GrainSize+700]))
+	small := writeQCOW2(f, disk, WriteOptions{})
+	f.Add(small[:len(small)-GrainSize+2000])
+	f.Fuzz(func(t *testing.T, data []byte) {
+		for _, open := range []func() (Source, error){
+			func() (Source, error) { return openQCOW2(t.Context(), bytes.NewReader(data), int64(len(data))) },
+			func() (Source, error) { return openVDI(t.Context(), bytes.NewReader(data), int64(len(data))) },
+		} {
+			src, err := open()
+			if err != nil {
+				continue
+			}
+			if src.Size <= 0 || src.Size > MaxCapacity {
+				t.Errorf("a disk of %d bytes", src.Size)
+			}
+			if _, err := normalize(src.Extents, src.Size); err != nil {
+				t.Error(err)
+			}
+			p := make([]byte, 4096)
+			for _, e := range src.Extents[:min(len(src.Extents), 4)] {
+				src.Content.ReadAt(p, e.Offset)
+			}
+		}
+	})
+}
+
+func TestRealImages(t *testing.T) {
+	real(t, "qemu-img")
+	dir := t.TempDir()
+	for _, size := range []int64{GrainSize, 21<<20 + 512, 700 << 20} {
+		disk := make([]byte, size)
+		copy(disk, mixedDisk(min(size, 30<<20)))
+		copy(disk[size-512:], "the last sector")
+		save(t, filepath.Join(dir, "disk.raw"), disk)
+		src := Source{Content: bytes.NewReader(disk), Size: size}
+		// What we write.
+		save(t, filepath.Join(dir, "ours.qcow2"), writeQCOW2(t, disk, WriteOptions{Level: Fast}))
+		if out := mustRun(t, dir, "qemu-img", "check", "-f", "qcow2", "ours.qcow2"); !strings.Contains(out, "No errors were found") {
+			t.Errorf("qemu-img check: %s", out)
+		}
+		mustRun(t, dir, "qemu-img", "compare", "-f", "qcow2", "-F", "raw", "ours.qcow2", "disk.raw")
+		var vhd bytes.Buffer
+		if err := WriteVHD(t.Context(), &vhd, src, [16]byte{1}, time.Unix(1e9, 0)); err != nil {
+			t.Fatal(err)
+		}
+		save(t, filepath.Join(dir, "ours.vhd"), vhd.Bytes())
+		if out := mustRun(t, dir, "qemu-img", "info", "--output=json", "-f", "vpc", "ours.vhd"); !strings.Contains(out, jsonSize(VHDSize(size))) {
+			t.Errorf("size %d: qemu-img info: %s", size, out)
+		}
+		mustRun(t, dir, "qemu-img", "compare", "-f", "vpc", "-F", "raw", "ours.vhd", "disk.raw")
+		// What qemu-img writes.
+		if size > 100<<20 {
+			continue
+		}
+		for _, o := range []string{
+			"qcow2 compat=1.1", "qcow2 compat=0.10", "qcow2 cluster_size=512", "qcow2 cluster_size=2M", "-c qcow2 compat=1.1",
+			"-c qcow2 compression_type=zstd", "-c qcow2 cluster_size=4096", "vdi static=off", "vdi static=on",
+			"vmdk subformat=monolithicSparse", "vmdk subformat=streamOptimized",
+		} {
+			f := strings.Fields(o)
+			args := []string{"convert", "-f", "raw"}
+			if f[0] == "-c" {
+				args, f = append(args, "-c"), f[1:]
+			}
+			mustRun(t, dir, "qemu-img", append(args, "-O", f[0], "-o", f[1], "disk.raw", "theirs")...)
+			i, err := OpenImage(t.Context(), filepath.Join(dir, "theirs"), "")
+			if err != nil {
+				t.Errorf("%s: %v", o, err)
+				continue
+			}
+			if got := readSource(t, i.Source); string(i.Format) != f[0] || !bytes.Equal(got[:size], disk) {
+				t.Errorf("%s of size %d: read as %s of %d, another content", o, size, i.Format, i.Size)
+			}
+			i.Close()
+			os.Remove(filepath.Join(dir, "theirs"))
+		}
+	}
+}
+
+func jsonSize(n int64) string { return fmt.Sprintf("\"virtual-size\": %d", n) }
