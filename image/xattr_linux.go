@@ -31,9 +31,9 @@ func (x *xattrReader) at(dirfd int, name string) (attrs map[string][]byte, ok bo
 	attrs, err = x.read(
 		func(b []byte) (int, error) { return unix.Llistxattr(p, b) },
 		func(name string, b []byte) (int, error) { return unix.Lgetxattr(p, name, b) })
-	if err == unix.ENOENT {
-		x.noProc = unix.Access("/proc/self/fd", unix.F_OK) != nil
-		return nil, !x.noProc, err
+	if err == unix.ENOENT && unix.Access("/proc/self/fd", unix.F_OK) != nil {
+		x.noProc = true
+		return nil, false, nil
 	}
 	return attrs, true, err
 }

@@ -9,6 +9,8 @@ import (
 	"github.com/hashicorp/packer-plugin-sdk/plugin"
 
 	"github.com/goldenisc/packer-plugin-isc/cmd/packer-plugin-isc/builder/iscimage"
+	datasource "github.com/goldenisc/packer-plugin-isc/cmd/packer-plugin-isc/datasource/iscimage"
+	"github.com/goldenisc/packer-plugin-isc/cmd/packer-plugin-isc/post-processor/iscpublish"
 	"github.com/goldenisc/packer-plugin-isc/cmd/packer-plugin-isc/version"
 	"github.com/goldenisc/packer-plugin-isc/internal/chroot"
 )
@@ -42,6 +44,8 @@ func main() {
 	set := plugin.NewSet()
 	set.SetVersion(version.Plugin)
 	set.RegisterBuilder("image", new(iscimage.Builder))
+	set.RegisterPostProcessor("publish", new(iscpublish.PostProcessor))
+	set.RegisterDatasource("image", new(datasource.Datasource))
 	if err := set.Run(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)

@@ -46,6 +46,7 @@ func tree(t *testing.T) *image.Tree {
 		image.Entry
 		data []byte
 	}{
+		{image.Entry{Name: "a", Mode: fs.ModeSymlink | 0o777, Target: "bin"}, nil}, // the first that is read
 		{image.Entry{Name: "bin/sh", Mode: 0o755}, program},
 		{image.Entry{Name: "bin/bash", HardLink: "bin/sh"}, nil},
 		{image.Entry{Name: "dev/console", Mode: fs.ModeDevice | fs.ModeCharDevice | 0o600, Rdev: image.Device{Major: 5, Minor: 1}}, nil},

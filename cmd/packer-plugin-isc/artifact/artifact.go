@@ -16,6 +16,7 @@ import (
 	sdk "github.com/hashicorp/packer-plugin-sdk/packer"
 	registryimage "github.com/hashicorp/packer-plugin-sdk/packer/registry/image"
 
+	"github.com/goldenisc/packer-plugin-isc/image"
 	"github.com/goldenisc/packer-plugin-isc/registry"
 )
 
@@ -40,7 +41,8 @@ const (
 type Artifact struct {
 	Builder string
 	Ref     registry.Ref
-	Image   *registry.Image
+	Digest  string // of the image's index
+	Config  *image.Config
 	Release string // JSON, if it was released
 	// Generated is the generated data of the build, without secrets.
 	Generated map[string]any
@@ -61,7 +63,7 @@ func New(ctx context.Context, builder string, ref registry.Ref) (*Artifact, erro
 	if err != nil {
 		return nil, err
 	}
-	a := &Artifact{Builder: builder, Ref: ref, Image: m}
+	a := &Artifact{Builder: builder, Ref: ref, Digest: m.Digest(), Config: m.Config}
 	switch ref.Place {
 	case registry.InArchive:
 		a.files = []string{ref.Path}
@@ -131,14 +133,14 @@ func files(ctx context.Context, from registry.Store, dir string, m *registry.Ima
 func (a *Artifact) BuilderId() string { return a.Builder }
 
 // Id is the digest of the image's index.
-func (a *Artifact) Id() string { return a.Image.Digest() }
+func (a *Artifact) Id() string { return a.Digest }
 
 // Files lists every file of the image; none if it is in a registry.
 func (a *Artifact) Files() []string { return a.files }
 
 // String says for people what and where it is.
 func (a *Artifact) String() string {
-	c := a.Image.Config
+	c := a.Config
 	s := fmt.Sprintf("%s %s for %s/%s in %s\n%s", c.Name, c.Version, c.OS, c.Arch, a.Ref, a.Id())
 	for _, art := range c.Artifacts {
 		s += fmt.Sprintf("\n    %-18s %12d bytes", art.Name, art.Size)
@@ -154,7 +156,7 @@ func (a *Artifact) State(name string) any {
 	case StateReference:
 		return a.Ref.String()
 	case StateConfig:
-		data, err := a.Image.Config.Marshal()
+		data, err := a.Config.Marshal()
 		if err != nil {
 			return nil
 		}
@@ -174,7 +176,7 @@ func (a *Artifact) State(name string) any {
 
 // record is what HCP Packer keeps of an image. Labels are strings only.
 func (a *Artifact) record() any {
-	c := a.Image.Config
+	c := a.Config
 	labels := map[string]any{
 		"name": c.Name, "version": c.Version, "os": c.OS, "arch": c.Arch, "profile": c.Profile,
 		"created": c.Created.Format(time.RFC3339), "reference": a.Ref.String(),
@@ -215,6 +217,23 @@ func (a *Artifact) Destroy() error {
 	return nil
 }
 
+// From copies the artifact of another component of this plugin: it lives in another process, and dies
+// with the call.
+func From(source sdk.Artifact, builder string) (*Artifact, error) {
+	ref, _, err := Of(source)
+	if err != nil {
+		return nil, err
+	}
+	text, _ := source.State(StateConfig).(string)
+	c, err := image.ParseConfig([]byte(text))
+	if err != nil {
+		return nil, fmt.Errorf("the artifact of %q: %w", source.BuilderId(), err)
+	}
+	a := &Artifact{Builder: builder, Ref: ref, Digest: source.Id(), Config: c, files: source.Files()}
+	a.Release, _ = source.State(StateRelease).(string)
+	return a, nil
+}
+
 // Of returns the reference and digest of an image that a component of this plugin made.
 func Of(a sdk.Artifact) (registry.Ref, string, error) {
 	digest, _ := a.State(StateDigest).(string)
@@ -225,4 +244,3 @@ func Of(a sdk.Artifact) (registry.Ref, string, error) {
 	ref, err := registry.Parse(name)
 	return ref, digest, err
 }
-

@@ -33,12 +33,18 @@ func Findings(ui sdk.Ui, r *profiles.Report) {
 
 // Digest prints the digest of an image: isc-digest,sha256,hex and, for each artifact,
 // isc-artifact,name,digest,bytes.
-func Digest(ui sdk.Ui, m interface{ Digest() string }, artifacts []image.Artifact) {
-	algorithm, hex, _ := strings.Cut(m.Digest(), ":")
+func Digest(ui sdk.Ui, digest string, artifacts []image.Artifact) {
+	algorithm, hex, _ := strings.Cut(digest, ":")
 	ui.Machine("isc-digest", algorithm, hex)
 	for _, a := range artifacts {
 		ui.Machine("isc-artifact", a.Name, a.Digest, strconv.FormatInt(a.Size, 10))
 	}
+}
+
+// Published prints where an image is: isc-published,reference.
+func Published(ui sdk.Ui, ref string) {
+	ui.Machine("isc-published", ref)
+	ui.Say(ref)
 }
 
 // Log returns a logger whose warnings the user sees.

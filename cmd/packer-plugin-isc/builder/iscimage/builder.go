@@ -248,7 +248,7 @@ func (b *Builder) vacant(ctx context.Context) error {
 
 // provision lets the template's provisioners work on the tree.
 func (b *Builder) provision(ctx context.Context, u sdk.Ui, hook sdk.Hook, data map[string]any, t *image.Tree, created time.Time) (changed bool, err error) {
-	c := &communicator{tree: t, system: b.spec.Image.OS, created: created, dir: b.config.TemporaryFolder}
+	c := &communicator{build: ctx, tree: t, system: b.spec.Image.OS, created: created, dir: b.config.TemporaryFolder}
 	defer func() { err = errors.Join(err, c.close()) }()
 	if err := hook.Run(ctx, sdk.HookProvision, u, c, data); err != nil {
 		if ctx.Err() != nil {
@@ -315,7 +315,7 @@ func (b *Builder) write(ctx context.Context, u sdk.Ui, built *builder.Built) (*a
 	if err != nil {
 		return nil, err
 	}
-	ui.Digest(u, a.Image, a.Image.Config.Artifacts)
+	ui.Digest(u, a.Digest, a.Config.Artifacts)
 	u.Sayf("%s in %s", a.Id(), b.ref)
 	return a, nil
 }

@@ -23,6 +23,7 @@ import (
 // The first command has it unpacked into a folder, in which commands run from then on; finish
 // brings what they did back.
 type communicator struct {
+	build   context.Context // of the build: the provisioners, in other processes, have none of it
 	tree    *image.Tree
 	system  string // illumos or linux
 	created time.Time
@@ -44,9 +45,13 @@ func (c *communicator) Start(ctx context.Context, cmd *sdk.RemoteCmd) error {
 		return err
 	}
 	stdout, stderr := cmd.Stdout, cmd.Stderr
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(c.build, cancel)
 	c.commands.Add(1)
 	go func() {
 		defer c.commands.Done()
+		defer cancel()
+		defer stop()
 		status, err := root.Run(ctx, cmd.Command, cmd.Stdin, discard(stdout), discard(stderr))
 		if err != nil {
 			fmt.Fprintln(discard(stderr), err)
@@ -124,7 +129,7 @@ func (c *communicator) UploadDir(dst, src string, exclude []string) error {
 		at = path.Join(dst, filepath.Base(src))
 	}
 	return c.change(func(t *image.Tree, _ func(string) (*image.Entry, error)) error {
-		folder, err := image.ReadDir(context.Background(), src, image.Options{Dir: c.dir})
+		folder, err := image.ReadDir(c.build, src, image.Options{Dir: c.dir})
 		if err != nil {
 			return fmt.Errorf("upload: %w", err)
 		}
@@ -181,13 +186,13 @@ func (c *communicator) change(put func(t *image.Tree, stat func(string) (*image.
 	if err := put(more, stat); err != nil {
 		return err
 	}
-	return c.root.Put(context.Background(), more)
+	return c.root.Put(c.build, more)
 }
 
 // stat looks at one object in the folder.
 func (c *communicator) stat(name string) (*image.Entry, error) {
 	clean := path.Clean("/" + name)
-	t, err := c.root.Read(context.Background(), path.Dir(clean)[1:])
+	t, err := c.root.Read(c.build, path.Dir(clean)[1:])
 	if err != nil {
 		return nil, err
 	}
@@ -206,7 +211,7 @@ func (c *communicator) read(name string, f func(t *image.Tree, name string) erro
 		return f(c.tree, name)
 	}
 	clean := path.Clean("/" + name)
-	t, err := c.root.Read(context.Background(), path.Dir(clean)[1:])
+	t, err := c.root.Read(c.build, path.Dir(clean)[1:])
 	if err != nil {
 		return err
 	}

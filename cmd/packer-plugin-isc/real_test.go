@@ -1,0 +1,564 @@
+package main_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/goldenisc/packer-plugin-isc/internal/basetest"
+)
+
+// A packer is the real program with our plugin installed.
+type packer struct {
+	dir string // what templates are relative to
+	env []string
+}
+
+const release = "1.2.3"
+
+// plugin is built once, as a release: packer init takes nothing else without a network.
+var plugin = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "packer-plugin-isc-*")
+	if err != nil {
+		return "", err
+	}
+	name := filepath.Join(dir, "packer-plugin-isc")
+	const vars = "github.com/goldenisc/packer-plugin-isc/cmd/packer-plugin-isc/version."
+	build := exec.Command("go", "build", "-ldflags", "-X "+vars+"Version="+release+" -X "+vars+"Prerelease=", "-o", name, ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	out, err := build.CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("%w\n%s", err, out)
+	}
+	return name, nil
+})
+
+func newPacker(t *testing.T) *packer {
+	t.Helper()
+	if os.Getenv("ISC_REAL") == "" {
+		t.Skip("runs with ISC_REAL")
+	}
+	name, err := plugin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := exec.LookPath("packer"); err != nil {
+		t.Fatal(err)
+	}
+	home := t.TempDir()
+	p := &packer{dir: t.TempDir(), env: append(os.Environ(),
+		"CHECKPOINT_DISABLE=1", "PACKER_NO_COLOR=1", "HOME="+home,
+		"PACKER_PLUGIN_PATH="+filepath.Join(home, "plugins"), "PACKER_CONFIG_DIR="+filepath.Join(home, "config"),
+		"PACKER_CACHE_DIR="+filepath.Join(home, "cache"), "SOURCE_DATE_EPOCH=1700000000")}
+	p.run(t, 0, "plugins", "install", "--path", name, "github.com/goldenisc/isc")
+	return p
+}
+
+// template writes a file, with required_plugins in front.
+func (p *packer) template(t *testing.T, name, text string) {
+	t.Helper()
+	text = "packer {\n  required_plugins {\n    isc = {\n      source  = \"github.com/goldenisc/isc\"\n      version = \">= 1.0.0\"\n    }\n  }\n}\n" + text
+	p.write(t, name, text)
+}
+
+func (p *packer) write(t *testing.T, name, text string) {
+	t.Helper()
+	name = filepath.Join(p.dir, name)
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (p *packer) command(args ...string) (*exec.Cmd, *bytes.Buffer) {
+	var out bytes.Buffer
+	c := exec.Command("packer", args...)
+	c.Dir, c.Env, c.Stdout, c.Stderr = p.dir, p.env, &out, &out
+	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	return c, &out
+}
+
+// run runs packer and returns what it printed.
+func (p *packer) run(t *testing.T, status int, args ...string) string {
+	t.Helper()
+	c, out := p.command(args...)
+	err := c.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	if got := c.ProcessState.ExitCode(); got != status {
+		t.Fatalf("packer %s: status %d, want %d\n%s", strings.Join(args, " "), got, status, out)
+	}
+	return out.String()
+}
+
+// records are the lines of -machine-readable of one type.
+func records(out, kind string) [][]string {
+	var list [][]string
+	for line := range strings.Lines(out) {
+		f := strings.Split(strings.TrimSpace(line), ",")
+		if len(f) > 3 && f[2] == kind {
+			for i := range f {
+				f[i] = strings.ReplaceAll(f[i], "%!(PACKER_COMMA)", ",")
+			}
+			list = append(list, f[3:])
+		}
+	}
+	return list
+}
+
+func iscadm(t *testing.T, dir string, args ...string) string {
+	t.Helper()
+	name := os.Getenv("ISCADM")
+	if name == "" {
+		t.Fatal("ISCADM does not name the program")
+	}
+	c := exec.Command(name, args...)
+	c.Dir = dir
+	c.Env = append(os.Environ(), "SOURCE_DATE_EPOCH=1700000000", "ISCADM_STATE="+filepath.Join(dir, "state"))
+	var diag bytes.Buffer
+	c.Stderr = &diag
+	out, err := c.Output()
+	if err != nil {
+		t.Fatalf("iscadm %s: %v\n%s", strings.Join(args, " "), err, &diag)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+const blocks = `
+  image {
+    name    = "web"
+    version = "1.4.0"
+    os      = "linux"
+    arch    = "amd64"
+  }
+  base {
+    source = "skeleton:linux"
+  }
+  file {
+    path    = "/etc/motd"
+    content = "{{not a template}} $${neither}\n"
+  }
+  user {
+    name = "webd"
+    uid  = 801
+  }
+  service {
+    name   = "web"
+    exec   = "/opt/web/webd"
+    user   = "webd"
+    listen = ["8080/tcp"]
+  }
+  file {
+    path    = "/opt/web/webd"
+    content = "#!/bin/sh\n"
+    mode    = "0555"
+  }
+`
+
+// TestRealBuild goes from init to an image that iscadm builds of the same spec, byte for byte.
+func TestRealBuild(t *testing.T) {
+	p := newPacker(t)
+	p.template(t, "web.pkr.hcl", `
+source "isc-image" "web" {
+  output = "oci:images"
+`+blocks+`}
+
+build {
+  sources = ["source.isc-image.web"]
+  post-processor "checksum" {
+    checksum_types = ["sha256"]
+    output         = "sums"
+  }
+  post-processor "manifest" {
+    output = "manifest.json"
+  }
+}
+`)
+	p.run(t, 0, "init", "web.pkr.hcl")
+	p.run(t, 0, "fmt", "-check", "-diff", "web.pkr.hcl")
+	p.run(t, 0, "validate", "web.pkr.hcl")
+	out := p.run(t, 0, "build", "-machine-readable", "web.pkr.hcl")
+	digests := records(out, "isc-digest")
+	if len(digests) != 1 || len(digests[0]) != 2 {
+		t.Fatalf("digests: %v\n%s", digests, out)
+	}
+	digest := strings.Join(digests[0], ":")
+
+	// The same in a spec file; Packer has no $${ in it.
+	p.write(t, "web.isc.hcl", blocks)
+	if got := iscadm(t, p.dir, "build", "web.isc.hcl", "-o", "oci:other"); !sameArtifacts(t, p.dir, digest, got) {
+		t.Errorf("packer built %s, iscadm %s, and their artifacts differ", digest, got)
+	}
+
+	// Every file of the artifact is there for those who come after it.
+	sums, err := os.ReadFile(filepath.Join(p.dir, "sums"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range records(out, "isc-artifact") {
+		if hex := strings.TrimPrefix(a[1], "sha256:"); !bytes.Contains(sums, []byte(hex+"\t")) {
+			t.Errorf("%s is not among the checksums:\n%s", a[0], sums)
+		}
+	}
+	var manifest struct {
+		Builds []struct {
+			ArtifactID string `json:"artifact_id"`
+			Files      []any  `json:"files"`
+		} `json:"builds"`
+	}
+	data, err := os.ReadFile(filepath.Join(p.dir, "manifest.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(data, &manifest); err != nil || len(manifest.Builds) != 1 || manifest.Builds[0].ArtifactID != digest {
+		t.Errorf("%v: %s", err, data)
+	}
+
+	// Nothing is overwritten, but by force.
+	if out := p.run(t, 1, "build", "web.pkr.hcl"); !strings.Contains(out, "use -force to replace it") {
+		t.Error(out)
+	}
+	if again := records(p.run(t, 0, "build", "-force", "-machine-readable", "web.pkr.hcl"), "isc-digest"); strings.Join(again[0], ":") != digest {
+		t.Errorf("first %s, then %v", digest, again)
+	}
+}
+
+// sameArtifacts compares two images but for the provenance, which names the spec, and the SBOMs, which
+// name the version of the program.
+func sameArtifacts(t *testing.T, dir, a, b string) bool {
+	t.Helper()
+	list := func(ref string) string {
+		var doc struct {
+			Artifacts []struct{ Name, Digest string } `json:"artifacts"`
+		}
+		if err := json.Unmarshal([]byte(iscadm(t, dir, "inspect", "--json", ref)), &doc); err != nil {
+			t.Fatal(err)
+		}
+		var s string
+		for _, a := range doc.Artifacts {
+			if a.Name != "provenance" && !strings.HasPrefix(a.Name, "sbom") {
+				s += a.Name + " " + a.Digest + "\n"
+			}
+		}
+		return s
+	}
+	x, y := list("oci:images@"+a), list("oci:other@"+b)
+	if x != y {
+		t.Logf("%s\n%s", x, y)
+	}
+	return x == y && strings.Contains(x, "zone sha256:")
+}
+
+// TestRealErrors shows all mistakes of a template at once.
+func TestRealErrors(t *testing.T) {
+	p := newPacker(t)
+	p.template(t, "bad.pkr.hcl", `
+source "isc-image" "web" {
+  output = "registry.example/web:1"
+  image {
+    name    = "Web"
+    version = "1.4.0"
+    os      = "linux"
+    arch    = "x86_64"
+  }
+  base {
+    source = "tar:nowhere.tar"
+  }
+  file {
+    path = "/a"
+  }
+  file {
+    path    = "/b"
+    content = ""
+    mode    = "999"
+  }
+  zone {
+    compression = "rar"
+  }
+}
+
+build {
+  sources = ["source.isc-image.web"]
+}
+`)
+	out := p.run(t, 1, "validate", "bad.pkr.hcl")
+	for _, want := range []string{
+		"image.name:", "image.arch:", "base.source:", "file[0]", "file[1].mode:", "zone[0].compression:", "output:", "isc-publish",
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("nothing about %q in\n%s", want, out)
+		}
+	}
+	p.template(t, "unknown.pkr.hcl", "source \"isc-image\" \"web\" {\n  output = \"oci:x\"\n  imgae {\n  }\n}\n\nbuild {\n  sources = [\"source.isc-image.web\"]\n}\n")
+	if out := p.run(t, 1, "validate", "unknown.pkr.hcl"); !strings.Contains(out, "image") {
+		t.Error(out)
+	}
+	for text, want := range map[string]string{
+		`output = "oci:x"`: "a spec is missing",
+		"output = \"oci:x\"\nspec = \"nowhere.hcl\"": "nowhere.hcl",
+		"spec = \"x.hcl\"\n" + blocks:                "either or",
+	} {
+		p.template(t, "case.pkr.hcl", "source \"isc-image\" \"web\" {\n"+text+"\n}\nbuild {\n  sources = [\"source.isc-image.web\"]\n}\n")
+		if out := p.run(t, 1, "validate", "case.pkr.hcl"); !strings.Contains(out, want) {
+			t.Errorf("%q: %s", text, out)
+		}
+	}
+}
+
+// TestRealProvisioners lets Packer's own provisioners work on a Debian tree.
+func TestRealProvisioners(t *testing.T) {
+	p := newPacker(t)
+	archive, err := basetest.Debian(context.Background(), basetest.SmallDebian)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.write(t, "site/index.html", "hello\n")
+	p.write(t, "site/css/main.css", "body {}\n")
+	template := `
+source "isc-image" "web" {
+  output = "oci:images"
+  image {
+    name    = "web"
+    version = "1"
+    os      = "linux"
+    arch    = "amd64"
+  }
+  base {
+    source = "tar:%s"
+  }
+  profile {
+    name = "none"
+  }
+}
+
+build {
+  sources = ["source.isc-image.web"]
+  provisioner "file" {
+    source      = "site"
+    destination = "/srv"
+  }
+  provisioner "shell" {
+    inline = [
+      "set -e",
+      "test \"$(id -u)\" = 0",
+      "adduser --system --group webd >/dev/null",
+      "install -d -o webd -g webd -m 0750 /var/lib/webd",
+      "echo made here >/var/lib/webd/file",
+      "chown webd:webd /var/lib/webd/file",
+      "rm -r /usr/share/doc",
+      "test -c /dev/null && test -d /proc/1",
+      "cat /srv/site/css/main.css",
+    ]
+  }
+  provisioner "file" {
+    source      = "/var/lib/webd/file"
+    destination = "fetched"
+    direction   = "download"
+  }
+  provisioner "file" {
+    content     = "last"
+    destination = "/var/lib/webd/last"
+  }
+}
+`
+	p.template(t, "web.pkr.hcl", fmt.Sprintf(template, archive))
+	out := p.run(t, 0, "build", "-machine-readable", "web.pkr.hcl")
+	if !strings.Contains(out, "body {}") {
+		t.Errorf("the output of the shell is missing:\n%s", out)
+	}
+	digest := strings.Join(records(out, "isc-digest")[0], ":")
+	if data, err := os.ReadFile(filepath.Join(p.dir, "fetched")); err != nil || string(data) != "made here\n" {
+		t.Errorf("%q, %v", data, err)
+	}
+	content := iscadm(t, p.dir, "export", "oci:images@"+digest, "content")
+	for _, want := range []string{
+		`\./srv/site/index\.html .*type=file.*uid=0 .*size=6`,
+		`\./var/lib/webd .*type=dir.*mode=0750.*uid=[1-9][0-9]* gid=[1-9]`,
+		`\./var/lib/webd/file .*uid=[1-9]`,
+		`\./var/lib/webd/last .*uid=0 .*size=4`,
+		`\./etc/shadow .*gid=42`,
+	} {
+		if !matches(content, want) {
+			t.Errorf("no line %s", want)
+		}
+	}
+	if strings.Contains(content, "usr/share/doc/") || strings.Contains(content, "./tmp/script") {
+		t.Error("what was removed is there")
+	}
+	for line := range strings.Lines(content) {
+		if strings.HasPrefix(line, "./srv/site") && !strings.Contains(line, "time=1700000000") {
+			t.Errorf("the time was not set to the build date: %s", line)
+		}
+	}
+	if provenance := iscadm(t, p.dir, "export", "oci:images@"+digest, "provenance"); !strings.Contains(provenance, `"provisioned":true`) {
+		t.Error(provenance)
+	}
+
+	// A provisioner that fails leaves nothing, and one that destroys the tree is found out.
+	before := leftovers(t)
+	p.template(t, "fail.pkr.hcl", fmt.Sprintf(`
+source "isc-image" "web" {
+  output = "oci:failed"
+  image {
+    name    = "web"
+    version = "1"
+    os      = "linux"
+    arch    = "amd64"
+  }
+  base {
+    source = "tar:%s"
+  }
+}
+
+build {
+  sources = ["source.isc-image.web"]
+  provisioner "shell" {
+    inline = ["rm -rf /etc"]
+  }
+}
+`, archive))
+	p.run(t, 1, "build", "fail.pkr.hcl")
+	if _, err := os.Stat(filepath.Join(p.dir, "failed")); err == nil {
+		t.Error("a failed build left a layout")
+	}
+	if after := leftovers(t); after != before {
+		t.Errorf("left behind: %d folders more", after-before)
+	}
+}
+
+func leftovers(t *testing.T) int {
+	t.Helper()
+	names, err := filepath.Glob(filepath.Join(os.TempDir(), "isc-root-*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(names)
+}
+
+// TestRealCancel interrupts a build while a command runs.
+func TestRealCancel(t *testing.T) {
+	p := newPacker(t)
+	archive, err := basetest.Debian(context.Background(), basetest.SmallDebian)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.template(t, "web.pkr.hcl", fmt.Sprintf(`
+source "isc-image" "web" {
+  output = "oci:images"
+  image {
+    name    = "web"
+    version = "1"
+    os      = "linux"
+    arch    = "amd64"
+  }
+  base {
+    source = "tar:%s"
+  }
+}
+
+build {
+  sources = ["source.isc-image.web"]
+  provisioner "shell" {
+    inline = ["echo started", "sleep 4242"]
+  }
+}
+`, archive))
+	before := leftovers(t)
+	for name, signal := range map[string]func(pid int) error{
+		"SIGTERM":             func(pid int) error { return syscall.Kill(pid, syscall.SIGTERM) },
+		"SIGINT to the group": func(pid int) error { return syscall.Kill(-pid, syscall.SIGINT) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, _ := p.command("build", "web.pkr.hcl")
+			out := &waiter{want: "started", found: make(chan struct{})}
+			c.Stdout, c.Stderr = out, out
+			if err := c.Start(); err != nil {
+				t.Fatal(err)
+			}
+			done := make(chan error, 1)
+			go func() { done <- c.Wait() }()
+			select {
+			case <-out.found:
+			case err := <-done:
+				t.Fatalf("%v\n%s", err, out)
+			}
+			if err := signal(c.Process.Pid); err != nil {
+				t.Fatal(err)
+			}
+			select {
+			case <-done:
+			case <-time.After(time.Minute):
+				syscall.Kill(-c.Process.Pid, syscall.SIGKILL)
+				t.Fatalf("it did not end\n%s", out)
+			}
+			if c.ProcessState.ExitCode() != 1 {
+				t.Errorf("status %d\n%s", c.ProcessState.ExitCode(), out)
+			}
+			if _, err := os.Stat(filepath.Join(p.dir, "images")); err == nil {
+				t.Error("it left a layout")
+			}
+			if running(t, "sleep\x004242") {
+				t.Error("the command still runs")
+			}
+			if after := leftovers(t); after != before {
+				t.Errorf("left behind: %d folders more", after-before)
+			}
+		})
+	}
+}
+
+// A waiter keeps output and tells when it has some text.
+type waiter struct {
+	mu    sync.Mutex
+	buf   bytes.Buffer
+	want  string
+	found chan struct{}
+	once  sync.Once
+}
+
+func (w *waiter) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.buf.Write(p)
+	if strings.Contains(w.buf.String(), w.want) {
+		w.once.Do(func() { close(w.found) })
+	}
+	return len(p), nil
+}
+
+func (w *waiter) String() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.buf.String()
+}
+
+func running(t *testing.T, command string) bool {
+	t.Helper()
+	names, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		if data, err := os.ReadFile(name); err == nil && strings.HasPrefix(string(data), command) {
+			return true
+		}
+	}
+	return false
+}
+
+func matches(text, pattern string) bool { return regexp.MustCompile(`(?m)^` + pattern).MatchString(text) }
