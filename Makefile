@@ -11,19 +11,31 @@ BENCHFLAGS =
 
 all: build
 
-build:
+build: iscadm plugin
+
+iscadm:
 	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION)" -o bin/iscadm ./cmd/iscadm
 
-demo: build
+# The Packer plugin is a module of its own. With a version it is a release, which packer init takes.
+PLUGIN = cmd/packer-plugin-isc
+plugin:
+	flags=; test -z "$(VERSION)" || flags="-X $(PLUGINVERSION).Version=$(VERSION) -X $(PLUGINVERSION).Prerelease="; \
+		cd $(PLUGIN) && CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags "-s -w $$flags" -o ../../bin/packer-plugin-isc .
+PLUGINVERSION = github.com/goldenisc/packer-plugin-isc/cmd/packer-plugin-isc/version
+
+demo: iscadm
 	bin/iscadm demo
 
 test:
 	$(GO) test $(TESTFLAGS) ./...
+	cd $(PLUGIN) && $(GO) test $(TESTFLAGS) ./...
 
 # The programs of other people that read what we write: every test that is called TestReal….
 # Debian, root.
-test-real: build
+test-real: iscadm
 	tools=`.ci/peers.sh` && PATH="$$tools:$$PATH" ISC_REAL=1 ISCADM="`pwd`/bin/iscadm" \
+		$(GO) test -count=1 -timeout 40m -run '^TestReal' $(TESTFLAGS) ./...
+	tools=`.ci/peers.sh` && ISCADM="`pwd`/bin/iscadm" && export ISCADM && cd $(PLUGIN) && PATH="$$tools:$$PATH" ISC_REAL=1 \
 		$(GO) test -count=1 -timeout 40m -run '^TestReal' $(TESTFLAGS) ./...
 	tools=`.ci/peers.sh` && cd signing/interop && PATH="$$tools:$$PATH" ISC_REAL=1 \
 		$(GO) test -count=1 -timeout 40m -tags containers_image_openpgp,containers_image_storage_stub $(TESTFLAGS) .
@@ -35,7 +47,7 @@ test-nightly:
 	FUZZTIME=10m .ci/fuzz.sh
 
 # Ours beside the usual tools on the same data. Debian, root.
-bench: build
+bench: iscadm
 	$(GO) test -run '^$$' -bench . $(TESTFLAGS) ./...
 	tools=`.ci/peers.sh` && PATH="$$tools:$$PATH" $(GO) run ./internal/bench -iscadm bin/iscadm $(BENCHFLAGS)
 
@@ -47,6 +59,7 @@ lint:
 
 generate:
 	$(GO) generate ./...
+	cd $(PLUGIN) && $(GO) generate ./...
 
 cross:
 	.ci/cross.sh
@@ -54,4 +67,4 @@ cross:
 clean:
 	rm -rf bin dist
 
-.PHONY: all build demo test test-real test-nightly bench fuzz lint generate cross clean
+.PHONY: all build iscadm plugin demo test test-real test-nightly bench fuzz lint generate cross clean

@@ -4,8 +4,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 status=0
-go vet ./... || status=1
-go run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./... || status=1
+for module in . cmd/packer-plugin-isc; do
+  (cd $module && go vet ./... && go run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...) || status=1
+done
 
 unformatted=$(go run mvdan.cc/gofumpt@v0.12.0 -l .)
 if [[ -n $unformatted ]]; then

@@ -309,7 +309,7 @@ build {
 		t.Error(out)
 	}
 	for text, want := range map[string]string{
-		`output = "oci:x"`: "a spec is missing",
+		`output = "oci:x"`:                           "a spec is missing",
 		"output = \"oci:x\"\nspec = \"nowhere.hcl\"": "nowhere.hcl",
 		"spec = \"x.hcl\"\n" + blocks:                "either or",
 	} {
@@ -561,4 +561,6 @@ func running(t *testing.T, command string) bool {
 	return false
 }
 
-func matches(text, pattern string) bool { return regexp.MustCompile(`(?m)^` + pattern).MatchString(text) }
+func matches(text, pattern string) bool {
+	return regexp.MustCompile(`(?m)^` + pattern).MatchString(text)
+}
