@@ -140,8 +140,6 @@ func (b *Builder) output() (err error) {
 		return fmt.Errorf("output: %q is in a registry: write to a layout, and publish with the post-processor isc-publish", b.config.Output)
 	case b.ref.Digest != "":
 		return fmt.Errorf("output: %q names a digest, which is what comes out", b.config.Output)
-	case b.ref.Tag == "" && b.spec != nil && b.spec.Image != nil:
-		b.ref.Tag = b.spec.Image.Version
 	}
 	return nil
 }

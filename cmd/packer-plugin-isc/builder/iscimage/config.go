@@ -12,8 +12,8 @@ type Config struct {
 
 	// The file of a spec, instead of blocks in the template.
 	Spec string `mapstructure:"spec" required:"false"`
-	// Where to write the image to: `oci:DIR[:TAG]` or `oci-archive:FILE[:TAG]`. The tag is the image's
-	// version unless one is given. A tag that is there is an error without `-force`.
+	// Where to write the image to: `oci:DIR[:TAG]` or `oci-archive:FILE[:TAG]`, the tag being `latest`
+	// unless one is given. A tag or file that is there is an error without `-force`.
 	Output string `mapstructure:"output" required:"true"`
 	// Attributes that replace or add to those of the file that `spec` names, as
 	// `{ "image.version" = "1.4.1" }`.
