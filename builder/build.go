@@ -49,7 +49,13 @@ type Built struct {
 }
 
 // Close releases the content of the tree.
-func (b *Built) Close() error { return b.Source.Tree.Close() }
+func (b *Built) Close() error {
+	err := b.Source.Tree.Close()
+	if b.Source.Disk != nil {
+		err = errors.Join(err, b.Source.Disk.Close())
+	}
+	return err
+}
 
 // ErrFindings is returned by Prepare for an image that does not hold to its profile.
 var ErrFindings = errors.New("controls do not hold")
@@ -58,6 +64,9 @@ var ErrFindings = errors.New("controls do not hold")
 // and freezes the tree. Nothing is written yet. If controls do not hold that nobody has waived,
 // the error is ErrFindings, and the result is there for its report.
 func Prepare(ctx context.Context, s *Spec, o BuildOptions) (*Built, error) {
+	if s.Base == nil {
+		return prepareDisk(ctx, s, o)
+	}
 	t, base, err := OpenBase(ctx, s, image.Options{Dir: o.Dir, Progress: o.Progress})
 	if err != nil {
 		return nil, err
@@ -114,12 +123,22 @@ func prepare(ctx context.Context, s *Spec, o BuildOptions, t *image.Tree, base i
 	if err != nil {
 		return nil, err
 	}
+	var disk *CapturedDisk
+	if s.Disk != nil {
+		if disk, err = captured(ctx, s, o); err != nil {
+			return nil, err
+		}
+		e.sources = append(e.sources, disk.dependency(s))
+	}
 	b := &Built{
-		Source: &Source{Tree: t, Spec: s, Selection: selection, Created: created, Progress: o.Progress},
+		Source: &Source{Tree: t, Disk: disk, Spec: s, Selection: selection, Created: created, Dir: o.Dir, Progress: o.Progress},
 		Config: config(s, base, created, report),
 		Report: report,
 	}
 	if b.Provenance, err = newProvenance(s, o.Version, b.Config, e.sources); err != nil {
+		if disk != nil {
+			disk.Close()
+		}
 		return nil, err
 	}
 	b.Provenance.BuildDefinition.Internal.Provisioned = provisioned
@@ -418,7 +437,10 @@ func choose(blocks []KindBlock, only []string) ([]KindBlock, error) {
 // evidence writes what every image has: the content manifest, the report on its controls, and
 // what it wants of its dock.
 func (b *Built) evidence(ctx context.Context, to *registry.Stage) ([]image.Artifact, error) {
-	content := image.NewContent(b.Source.Tree)
+	content, err := b.content()
+	if err != nil {
+		return nil, err
+	}
 	dock, err := b.Source.Spec.Layout.Dock(b.Source.Selection)
 	if err != nil {
 		return nil, err

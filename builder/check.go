@@ -67,6 +67,9 @@ func (s *Spec) Check() []Problem {
 	if s.Base != nil {
 		c.base(s.Base)
 	}
+	if s.Disk != nil {
+		c.disk(s.Disk)
+	}
 	if s.Profile != nil {
 		c.profile(s.Profile)
 	}

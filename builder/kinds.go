@@ -19,6 +19,7 @@ import (
 type Kind struct {
 	Block string
 	New   func(body hcl.Body, ctx *hcl.EvalContext) (Writer, hcl.Diagnostics)
+	Disk  bool // it takes a captured disk
 }
 
 // A Writer writes the artifacts of one block of the spec. Write puts blobs into the stage, names
@@ -30,16 +31,23 @@ type Writer interface {
 
 // A Source is what artifacts are made of.
 type Source struct {
-	Tree      *image.Tree // frozen
+	Tree      *image.Tree   // frozen; empty if the spec has no base
+	Disk      *CapturedDisk // or nil
 	Spec      *Spec
 	Selection *profiles.Selection
 	Created   time.Time // the build date
+	Dir       string    // for temporary files
 	Progress  image.Progress
 }
 
 // Kinds is the table of artifact formats.
 var Kinds = []Kind{
 	{Block: "zone", New: newZone},
+	{Block: "raw_disk", New: newRawDisk, Disk: true},
+	{Block: "qcow2", New: newQCOW2, Disk: true},
+	{Block: "vmdk", New: newVMDK, Disk: true},
+	{Block: "vhd", New: newVHD, Disk: true},
+	{Block: "gcp", New: newGCP, Disk: true},
 }
 
 // put writes one blob, compressed as asked for, and describes it.

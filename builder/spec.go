@@ -35,6 +35,7 @@ import (
 type Spec struct {
 	Image   *Image          `hcl:"image,block"`
 	Base    *Base           `hcl:"base,block"`
+	Disk    *DiskSource     `hcl:"disk,block"`
 	Profile *Profile        `hcl:"profile,block"`
 	Files   []File          `hcl:"file,block"`
 	Trees   []Tree          `hcl:"tree,block"`
@@ -341,7 +342,7 @@ func (p *parser) decode() {
 		p.unreadable(d)
 	}
 	for _, name := range []string{"image", "base"} {
-		if first[name] == nil && !p.misspelt[name] {
+		if first[name] == nil && !p.misspelt[name] && (name != "base" || first["disk"] == nil && !p.misspelt["disk"]) {
 			p.errorf(p.start, "Missing block", "A spec needs one %s block.", name)
 		}
 	}
@@ -356,6 +357,9 @@ func (s *Spec) Complete() {
 	}
 	if s.Profile.Name == "" && s.Profile.Source == "" {
 		s.Profile.Name = DefaultProfile
+		if s.Base == nil && s.Disk != nil {
+			s.Profile.Name = "none" // there is nothing that a profile could be applied to
+		}
 	}
 	for i := range s.Files {
 		f := &s.Files[i]

@@ -27,6 +27,14 @@ const (
 	TypeProvenance = "application/vnd.goldenisc.provenance.v1+json" // of https://slsa.dev/provenance/v1
 
 	TypeZone = "application/vnd.goldenisc.zone.v1.tar" // + "+gzip" or "+zstd"
+
+	// Disks of virtual machines; RawDisk and VHD may have "+gzip" or "+zstd", GCP has "+gzip".
+	TypeOVA     = "application/vnd.goldenisc.ova.v1.tar"
+	TypeRawDisk = "application/vnd.goldenisc.disk.v1.raw"
+	TypeQCOW2   = "application/vnd.goldenisc.disk.v1.qcow2"
+	TypeVMDK    = "application/vnd.goldenisc.disk.v1.vmdk"
+	TypeVHD     = "application/vnd.goldenisc.disk.v1.vhd"
+	TypeGCP     = "application/vnd.goldenisc.disk.v1.gcp.tar"
 )
 
 // A Config describes a whole image: what was built from what, and its artifacts. It is stored as

@@ -182,18 +182,20 @@ func newLock(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			t, base, err := builder.OpenBase(c.Context(), s, image.Options{Progress: a.progress()})
+			bases, err := builder.Resolve(c.Context(), s, image.Options{Progress: a.progress()})
 			if err != nil {
 				return err
 			}
-			if err := t.Close(); err != nil {
-				return err
+			l := &builder.Lock{Version: 1, Bases: map[string]builder.Pin{}}
+			for _, base := range bases {
+				l.Bases[base.Source] = builder.Pin{Digest: base.Digest}
 			}
-			l := &builder.Lock{Version: 1, Bases: map[string]builder.Pin{base.Source: {Digest: base.Digest}}}
 			if err := l.WriteFile(builder.LockName(args[0])); err != nil {
 				return err
 			}
-			a.printf("%s %s\n", base.Digest, base.Source)
+			for _, base := range bases {
+				a.printf("%s %s\n", base.Digest, base.Source)
+			}
 			return a.document(l)
 		},
 	}
