@@ -5,9 +5,10 @@
 #                                 version 23 are first in PATH
 #   zfs.sh check STREAM           does zstream of OpenZFS find STREAM whole and its checksums right?
 #   zfs.sh zdb [ARG]…             zdb of OpenZFS
-#   zfs.sh vm [-o DIR] SCRIPT [FILE]…
+#   zfs.sh vm [-o DIR] [-d DISK]… SCRIPT [FILE]…
 #                                 SCRIPT (busybox sh) in a guest with OpenZFS; FILEs are in /in, and what
-#                                 it leaves in /out comes back into DIR
+#                                 it leaves in /out comes back into DIR; a DISK, whose image it changes, is
+#                                 /disk/NAME, a link to its device
 #   zfs.sh prepare                installs and builds everything
 #
 # Each ends with the status of what it ran, or 125 if it could not be run. What they need is
@@ -124,9 +125,11 @@ check() {
 
 headers() { apt-cache depends linux-headers-cloud-amd64 | awk '$1 == "Depends:" {print $2; exit}'; }
 
-# guest makes the kernel and the initial file system that vm boots.
+# guest makes the kernel and the initial file system that vm boots, which is made anew when init is
+# another one.
 guest() {
-  [[ ! -e $cache/initramfs ]] || return 0
+  initramfs=$cache/initramfs-$(init | sha256sum | cut -c 1-12)
+  [[ ! -e $initramfs ]] || return 0
   need /usr/bin/qemu-system-x86_64 qemu-system-x86 /usr/bin/gcc-12 gcc-12 /usr/bin/make make /usr/bin/cpio cpio \
     /usr/sbin/depmod kmod /usr/bin/file file /usr/include/stdio.h libc6-dev
   userland
@@ -165,7 +168,7 @@ guest() {
   fi
   local root=$cache/root ld=$lib/ld-linux-x86-64.so.2 busybox=$kernel/bin/busybox from to
   rm -rf "$root"
-  mkdir -p "$root"/{bin,sbin,etc/zfs,lib/x86_64-linux-gnu,lib64,proc,sys,dev,run,tmp,in,out,mnt}
+  mkdir -p "$root"/{bin,sbin,etc/zfs,lib/x86_64-linux-gnu,lib64,proc,sys,dev,run,tmp,in,out,disk,mnt}
   ln -s ../proc/self/mounts "$root/etc/mtab"
   init >"$root/init"
   chmod +x "$root/init"
@@ -184,9 +187,9 @@ guest() {
   cp "$from"/modules.{builtin,builtin.modinfo,order} "$from"/kernel/drivers/virtio/virtio{,_ring,_pci_modern_dev,_pci_legacy_dev,_pci}.ko \
     "$from/kernel/drivers/block/virtio_blk.ko" "$modules"/*.ko "$to/"
   depmod -b "$root" "$release"
-  (cd "$root" && find . | LC_ALL=C sort | cpio --quiet -o -H newc -R 0:0) >"$cache/initramfs.part"
+  (cd "$root" && find . | LC_ALL=C sort | cpio --quiet -o -H newc -R 0:0) >"$initramfs.part"
   cp "$kernel/boot/vmlinuz-$release" "$cache/vmlinuz"
-  mv "$cache/initramfs.part" "$cache/initramfs"
+  mv "$initramfs.part" "$initramfs"
   rm -rf "$root"
 }
 
@@ -206,8 +209,10 @@ for b in /sys/block/vd*; do
   case $(cat $b/serial) in
     in) tar -xf /dev/${b##*/} -C /in ;;
     out) out=/dev/${b##*/} ;;
+    d*) ln -s /dev/${b##*/} /disk/$(cat $b/serial) ;;
   esac
 done
+while read -r serial name; do mv /disk/$serial "/disk/$name"; done </in/.disks
 cd /tmp
 sh /in/.script
 rc=$?
@@ -218,11 +223,14 @@ END
 }
 
 vm() {
-  local out='' script rc t drives members
-  if [[ $1 = -o ]]; then
-    out=$2
+  local out='' script rc t drives members disks=() i
+  while [[ $1 = -[od] ]]; do
+    case $1 in
+      -o) out=$2 ;;
+      -d) disks+=("$2") ;;
+    esac
     shift 2
-  fi
+  done
   script=$1
   shift
   guest
@@ -230,7 +238,9 @@ vm() {
   # shellcheck disable=SC2064 # t is local
   trap "rm -rf '$t'" EXIT
   cp "$script" "$t/.script"
-  members=(-C "$t" .script)
+  : >"$t/.disks"
+  for i in "${!disks[@]}"; do echo "d$i ${disks[i]##*/}" >>"$t/.disks"; done
+  members=(-C "$t" .script .disks)
   for f; do
     f=$(realpath "$f")
     members+=(-C "${f%/*}/" "${f##*/}")
@@ -241,8 +251,11 @@ vm() {
     truncate -s 1G "$t/out"
     drives+=(-drive "file=$t/out,format=raw,if=none,id=out" -device virtio-blk-pci,drive=out,serial=out)
   fi
+  for i in "${!disks[@]}"; do
+    drives+=(-drive "file=${disks[i]},format=raw,if=none,id=d$i" -device "virtio-blk-pci,drive=d$i,serial=d$i")
+  done
   timeout -k 5 "${ISC_ZFS_TIMEOUT:-900}" qemu-system-x86_64 -machine q35 -accel tcg -cpu max -m "${ISC_ZFS_MEMORY:-2048}" \
-    -nodefaults -no-user-config -display none -no-reboot -kernel "$cache/vmlinuz" -initrd "$cache/initramfs" \
+    -nodefaults -no-user-config -display none -no-reboot -kernel "$cache/vmlinuz" -initrd "$initramfs" \
     -append 'console=ttyS0 panic=-1 oops=panic mitigations=off random.trust_cpu=on' "${drives[@]}" \
     -serial "file:$t/log" -chardev stdio,id=out,signal=off -serial chardev:out -serial "file:$t/rc" </dev/null 2>"$t/err" || true
   rc=$(tr -cd 0-9 <"$t/rc")
