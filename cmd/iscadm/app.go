@@ -18,6 +18,7 @@ import (
 	"github.com/goldenisc/packer-plugin-isc/builder"
 	"github.com/goldenisc/packer-plugin-isc/host"
 	"github.com/goldenisc/packer-plugin-isc/image"
+	"github.com/goldenisc/packer-plugin-isc/internal/release"
 	"github.com/goldenisc/packer-plugin-isc/registry"
 	"github.com/goldenisc/packer-plugin-isc/signing"
 )
@@ -88,9 +89,11 @@ var statuses = []struct {
 	{statusNo, func(err error) bool { var l *builder.LockError; return errors.As(err, &l) }},
 	{statusNo, is(signing.ErrNotVerified)},
 	{statusNo, func(err error) bool { var e *host.EpochError; return errors.As(err, &e) }},
+	{statusNo, is(release.ErrRefused)},
 	{statusUnknown, is(registry.ErrUndetermined)},
 	{statusUnknown, is(signing.ErrUndetermined)},
 	{statusInput, is(builder.ErrInput)},
+	{statusInput, is(release.ErrInput)},
 	{statusInput, is(host.ErrPlatform)},
 	{statusInput, is(image.ErrMalformed)},
 	{statusInput, func(err error) bool { var d hcl.Diagnostics; return errors.As(err, &d) }},

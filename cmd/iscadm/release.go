@@ -8,20 +8,21 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/goldenisc/packer-plugin-isc/internal/release"
 	"github.com/goldenisc/packer-plugin-isc/signing"
 )
 
 // released prints a release.
-func (a *app) released(t *target, r *signing.Release) error {
-	a.printf("%s\n", t.digest())
+func (a *app) released(t *release.Subject, r *signing.Release) error {
+	a.printf("%s\n", t.Digest())
 	return a.document(a.announce(t, r))
 }
 
 // announce says what was released, and returns it for --json.
-func (a *app) announce(t *target, r *signing.Release) map[string]any {
+func (a *app) announce(t *release.Subject, r *signing.Release) map[string]any {
 	a.notef("%s %s: epoch %d in %s, until %s\n", r.Name, r.Version, r.Epoch, r.Channel, r.Expires.Format(time.RFC3339))
 	return map[string]any{
-		"digest": t.digest(), "reference": t.ref.String(), "key": t.key.Public().ID(),
+		"digest": t.Digest(), "reference": t.Ref.String(), "key": t.Key.Public().ID(),
 		"name": r.Name, "version": r.Version, "channel": r.Channel, "epoch": r.Epoch,
 		"issued": r.Issued, "expires": r.Expires, "minimumEpoch": r.MinimumEpoch,
 	}
@@ -34,9 +35,9 @@ func newPromote(a *app) *cobra.Command {
 		Short: "Release an image in another channel, the same bytes",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			return a.withTarget(c.Context(), args[0], &s, func(ctx context.Context, t *target) error {
-				if len(t.releases()) == 0 {
-					return &statusError{statusNo, fmt.Errorf("promote %q: it is no release of this key in any channel; sign it first", t.ref)}
+			return a.withSubject(c.Context(), args[0], &s, func(ctx context.Context, t *release.Subject) error {
+				if len(t.Releases()) == 0 {
+					return &statusError{statusNo, fmt.Errorf("promote %q: it is no release of this key in any channel; sign it first", t.Ref)}
 				}
 				r, err := a.release(ctx, t, &s)
 				if err != nil {
@@ -61,7 +62,7 @@ func newRefresh(a *app) *cobra.Command {
 of --channel, so that it expires later. Nothing else about it changes.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			return a.withTarget(c.Context(), args[0], &s, func(ctx context.Context, t *target) error {
+			return a.withSubject(c.Context(), args[0], &s, func(ctx context.Context, t *release.Subject) error {
 				return a.refresh(ctx, t, &s)
 			})
 		},
@@ -73,48 +74,21 @@ of --channel, so that it expires later. Nothing else about it changes.`,
 	return c
 }
 
-func (a *app) refresh(ctx context.Context, t *target, s *signFlags) error {
+func (a *app) refresh(ctx context.Context, t *release.Subject, s *signFlags) error {
 	lifetime, err := signing.ParseDuration(s.expires)
 	if err != nil {
 		return badInput(fmt.Errorf("--expires: %w", err))
 	}
-	if t.revoked() {
-		return &statusError{statusNo, fmt.Errorf("refresh %q: the image is revoked", t.ref)}
+	list, err := t.Refresh(ctx, s.channel, lifetime)
+	if err != nil {
+		return fmt.Errorf("refresh %q: %w", t.Ref, err)
 	}
-	done := map[string]bool{}
 	var docs []map[string]any
-	for _, r := range t.releases() {
-		if done[r.Channel] || s.channel != "" && r.Channel != s.channel {
-			continue
-		}
-		done[r.Channel] = true
-		now := time.Now().UTC().Truncate(time.Second)
-		if until := now.Add(lifetime); until.After(r.Expires) {
-			r.Issued, r.Expires = now, until
-			st, err := r.Statement(t.digest())
-			if err != nil {
-				return err
-			}
-			if err := t.attach(ctx, r.Issued, nil, st); err != nil {
-				return err
-			}
-		}
+	for _, r := range list {
 		docs = append(docs, a.announce(t, r))
 	}
-	if len(done) == 0 {
-		return &statusError{statusNo, fmt.Errorf("refresh %q: there is no release of this key to refresh", t.ref)}
-	}
-	a.printf("%s\n", t.digest())
+	a.printf("%s\n", t.Digest())
 	return a.document(docs)
-}
-
-// revoked says whether the key has withdrawn the image.
-func (t *target) revoked() bool {
-	d, err := signing.Verify(signing.Input{
-		Digest: t.digest(), Reference: t.ref.String(), Candidates: t.said,
-		Policy: signing.ForKeys(t.key.Public()), Now: time.Now(),
-	})
-	return err != nil && d != nil && d.Revocation != nil
 }
 
 func newRevoke(a *app) *cobra.Command {
@@ -125,7 +99,7 @@ func newRevoke(a *app) *cobra.Command {
 		Short: "Withdraw an image, in every channel and for good",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			return a.withTarget(c.Context(), args[0], &s, func(ctx context.Context, t *target) error {
+			return a.withSubject(c.Context(), args[0], &s, func(ctx context.Context, t *release.Subject) error {
 				return a.revoke(ctx, t, reason)
 			})
 		},
@@ -137,21 +111,14 @@ func newRevoke(a *app) *cobra.Command {
 	return c
 }
 
-func (a *app) revoke(ctx context.Context, t *target, reason string) error {
+func (a *app) revoke(ctx context.Context, t *release.Subject, reason string) error {
 	if reason == "" {
 		return badInput(errors.New("revoke: the reason is empty"))
 	}
-	r := signing.Revocation{Name: t.image.Config.Name, Reason: reason, Issued: time.Now().UTC().Truncate(time.Second)}
-	st, err := r.Statement(t.digest())
-	if err != nil {
-		return badInput(err)
+	if err := t.Revoke(ctx, reason); err != nil {
+		return fmt.Errorf("revoke %q: %w", t.Ref, err)
 	}
-	if !t.revoked() {
-		if err := t.attach(ctx, r.Issued, nil, st); err != nil {
-			return err
-		}
-	}
-	a.notef("%s %s: revoked\n", t.image.Config.Name, t.image.Config.Version)
-	a.printf("%s\n", t.digest())
-	return a.document(map[string]any{"digest": t.digest(), "reference": t.ref.String(), "key": t.key.Public().ID(), "revoked": reason})
+	a.notef("%s %s: revoked\n", t.Image.Config.Name, t.Image.Config.Version)
+	a.printf("%s\n", t.Digest())
+	return a.document(map[string]any{"digest": t.Digest(), "reference": t.Ref.String(), "key": t.Key.Public().ID(), "revoked": reason})
 }

@@ -1,15 +1,14 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"fmt"
-	"slices"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/goldenisc/packer-plugin-isc/builder"
+	"github.com/goldenisc/packer-plugin-isc/internal/release"
 	"github.com/goldenisc/packer-plugin-isc/registry"
 	"github.com/goldenisc/packer-plugin-isc/signing"
 )
@@ -56,12 +55,8 @@ there; if that cannot be found out nothing is signed (exit status 4). Doing it
 again changes nothing; "iscadm refresh" makes it expire later.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			return a.withTarget(c.Context(), args[0], &s, func(ctx context.Context, t *target) error {
-				do := a.release
-				if s.countersign != "" {
-					do = a.countersign
-				}
-				r, err := do(ctx, t, &s)
+			return a.withSubject(c.Context(), args[0], &s, func(ctx context.Context, t *release.Subject) error {
+				r, err := a.release(ctx, t, &s)
 				if err != nil {
 					return err
 				}
@@ -75,18 +70,8 @@ again changes nothing; "iscadm refresh" makes it expire later.`,
 	return c
 }
 
-// A target is an image to say something about, where it is, and the key to sign that with.
-type target struct {
-	registry.Target
-	ref   registry.Ref
-	image *registry.Image
-	key   *signing.Key
-	// said is what is said of the image already.
-	said []signing.Candidate
-}
-
-// withTarget opens the key and the image for f.
-func (a *app) withTarget(ctx context.Context, name string, s *signFlags, f func(context.Context, *target) error) error {
+// withSubject opens the key and the image for f.
+func (a *app) withSubject(ctx context.Context, name string, s *signFlags, f func(context.Context, *release.Subject) error) error {
 	ref, err := registry.Parse(name)
 	if err != nil {
 		return badInput(err)
@@ -105,206 +90,52 @@ func (a *app) withTarget(ctx context.Context, name string, s *signFlags, f func(
 		return err
 	}
 	defer to.Close()
-	t, err := newTarget(ctx, to, ref, key)
+	subject, err := release.New(ctx, to, ref, key)
 	if err != nil {
 		return err
 	}
-	return f(ctx, t)
+	return f(ctx, subject)
 }
 
-func newTarget(ctx context.Context, to registry.Target, ref registry.Ref, key *signing.Key) (*target, error) {
-	m, err := registry.ReadImage(ctx, to, cmp.Or(ref.Digest, ref.Tag))
+// options reads the flags.
+func (s *signFlags) options(ctx context.Context, name string, ref registry.Ref) (release.Options, error) {
+	o := release.Options{Channel: s.channel, MinimumEpoch: s.minimumEpoch, Encoding: release.Encoding(s.format), Identity: s.identity}
+	var err error
+	if o.Lifetime, err = signing.ParseDuration(s.expires); err != nil {
+		return o, badInput(fmt.Errorf("--expires: %w", err))
+	}
+	if s.epoch != "auto" {
+		if o.Epoch, err = strconv.ParseInt(s.epoch, 10, 64); err != nil || o.Epoch < 1 {
+			return o, badInput(fmt.Errorf("--epoch %q: neither auto nor a number from 1", s.epoch))
+		}
+		return o, nil
+	}
+	if ref.Place != registry.InRegistry {
+		if o.Held, err = s.held(ctx, name); err != nil {
+			return o, &statusError{statusUnknown, fmt.Errorf("--epoch auto: %w", err)}
+		}
+	}
+	return o, nil
+}
+
+// release signs the image and releases it, or signs another's release.
+func (a *app) release(ctx context.Context, t *release.Subject, s *signFlags) (*signing.Release, error) {
+	o, err := s.options(ctx, t.Image.Config.Name, t.Ref)
 	if err != nil {
 		return nil, err
 	}
-	t := &target{Target: to, ref: ref, image: m, key: key}
-	if t.said, err = registry.Statements(ctx, to, m.Digest()); err != nil {
-		return nil, undetermined(err)
+	if s.countersign == "" {
+		return t.Release(ctx, o)
 	}
-	return t, nil
-}
-
-// undetermined makes err that of a question without an answer.
-func undetermined(err error) error {
-	if err == nil {
-		return nil
-	}
-	return &statusError{statusUnknown, err}
-}
-
-func (t *target) digest() string { return t.image.Digest() }
-
-// releases returns those of the image by the key, the newest first.
-func (t *target) releases() []*signing.Release {
-	return signing.Releases(t.digest(), t.said, t.key.Public())
-}
-
-// attach signs statements, and attaches what is not there yet. The time in the manifests is one that
-// the statements follow from, so that the same statement is the same manifest.
-func (t *target) attach(ctx context.Context, created time.Time, classic *signing.Classic, statements ...*signing.Statement) error {
-	d := t.image.Descriptor
-	subject := signing.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size}
-	var list []*signing.Manifest
-	for _, s := range statements {
-		b, err := signing.SignBundle(ctx, t.key, s)
-		if err != nil {
-			return err
-		}
-		m, err := signing.Referrer(b, subject, created)
-		if err != nil {
-			return err
-		}
-		list = append(list, m)
-	}
-	return registry.Attach(ctx, t.Target, t.digest(), list, classic)
-}
-
-// sign writes the signature in the encodings that are wanted, and with the bundle the attestations of
-// what the image holds: its SBOMs and its provenance.
-func (t *target) sign(ctx context.Context, s *signFlags) error {
-	bundle, classic, err := formats(s.format)
-	if err != nil {
-		return err
-	}
-	var statements []*signing.Statement
-	if bundle && !t.signed(false) {
-		if statements, err = t.statements(ctx); err != nil {
-			return err
-		}
-	}
-	var c *signing.Classic
-	if classic && !t.signed(true) {
-		identity := s.identity
-		if identity == "" {
-			// A layout is in no repository. Who demands one wants --identity, or a signature made where it is.
-			if identity = "localhost/" + t.image.Config.Name; t.ref.Place == registry.InRegistry {
-				identity = t.ref.Host + "/" + t.ref.Repo
-			}
-		}
-		if c, err = signing.SignClassic(ctx, t.key, signing.ClassicPayload{Reference: identity, Digest: t.digest()}); err != nil {
-			return err
-		}
-	}
-	return t.attach(ctx, t.image.Config.Created, c, statements...)
-}
-
-// statements are the attestations, and then the signature: if that is there, they are, too.
-func (t *target) statements(ctx context.Context) ([]*signing.Statement, error) {
-	predicates, err := builder.Predicates(ctx, t.image)
-	if err != nil {
-		return nil, err
-	}
-	var list []*signing.Statement
-	for _, p := range predicates {
-		st, err := signing.NewStatement(t.digest(), p.Type, p.Data)
-		if err != nil {
-			return nil, fmt.Errorf("artifact %q: %w", p.Artifact, err)
-		}
-		list = append(list, st)
-	}
-	st, err := signing.NewSignature(t.digest())
-	return append(list, st), err
-}
-
-func formats(name string) (bundle, classic bool, err error) {
-	switch name {
-	case "both":
-		return true, true, nil
-	case "bundle":
-		return true, false, nil
-	case "classic":
-		return false, true, nil
-	}
-	return false, false, badInput(fmt.Errorf("--signature-format %q is none of bundle, classic and both", name))
-}
-
-// signed says whether there is a signature by the key: keys of plugins would make another each time.
-func (t *target) signed(classic bool) bool {
-	return slices.ContainsFunc(t.said, func(c signing.Candidate) bool {
-		switch {
-		case classic != (c.Classic != nil):
-			return false
-		case classic:
-			p, err := c.Classic.Parse()
-			want := t.ref.Host + "/" + t.ref.Repo
-			return err == nil && c.Classic.Verify(t.key.Public()) == nil && p.Digest == t.digest() &&
-				(t.ref.Place != registry.InRegistry || p.Reference == want)
-		}
-		b, err := signing.ParseBundle(c.Bundle)
-		if err != nil || b.Verify(t.key.Public()) != nil {
-			return false
-		}
-		s, err := signing.ParseStatement(b.Payload)
-		return err == nil && s.PredicateType == signing.PredicateSignature && s.About(t.digest())
-	})
-}
-
-// release signs the image and releases it. A release that says the same but for its times, and has
-// not expired, is left as it is.
-func (a *app) release(ctx context.Context, t *target, s *signFlags) (*signing.Release, error) {
-	lifetime, err := signing.ParseDuration(s.expires)
-	if err != nil {
-		return nil, badInput(fmt.Errorf("--expires: %w", err))
-	}
-	if _, _, err := formats(s.format); err != nil {
-		return nil, err
-	}
-	epoch, err := t.epoch(ctx, s)
-	if err != nil {
-		return nil, err
-	}
-	r := newRelease(t.image, s.channel, epoch, time.Now(), lifetime)
-	r.MinimumEpoch = s.minimumEpoch
-	st, err := r.Statement(t.digest())
-	if err != nil {
-		return nil, badInput(err)
-	}
-	if err := t.sign(ctx, s); err != nil {
-		return nil, err
-	}
-	for _, old := range t.releases() {
-		if old.Channel == r.Channel && old.Epoch == r.Epoch && old.MinimumEpoch == r.MinimumEpoch && time.Now().Before(old.Expires) {
-			return old, nil
-		}
-	}
-	return &r, t.attach(ctx, r.Issued, nil, st)
-}
-
-// countersign signs the newest release of the channel by another key as it is: where a policy wants
-// several keys they must say the same.
-func (a *app) countersign(ctx context.Context, t *target, s *signFlags) (*signing.Release, error) {
 	keys, err := publicKeys(ctx, []string{s.countersign})
 	if err != nil {
 		return nil, err
 	}
-	for _, r := range signing.Releases(t.digest(), t.said, keys...) {
-		if r.Channel != s.channel || r.Name != t.image.Config.Name {
-			continue
-		}
-		st, err := r.Statement(t.digest())
-		if err != nil {
-			return nil, err
-		}
-		if err := t.sign(ctx, s); err != nil {
-			return nil, err
-		}
-		return r, t.attach(ctx, r.Issued, nil, st)
+	r, err := t.Countersign(ctx, keys[0], o)
+	if err != nil {
+		err = fmt.Errorf("sign %q with the release of %q: %w", t.Ref, s.countersign, err)
 	}
-	return nil, &statusError{statusNo, fmt.Errorf("sign %q: there is no release of %q by the key %q to sign", t.ref, s.channel, s.countersign)}
-}
-
-// newRelease makes the release of an image.
-func newRelease(m *registry.Image, channel string, epoch int64, now time.Time, lifetime time.Duration) signing.Release {
-	c := m.Config
-	now = now.UTC().Truncate(time.Second)
-	r := signing.Release{Name: c.Name, Version: c.Version, Channel: channel, Epoch: epoch, Issued: now, Expires: now.Add(lifetime)}
-	for _, art := range c.Artifacts {
-		r.Artifacts = append(r.Artifacts, signing.Artifact{
-			Name: art.Name, MediaType: art.MediaType, Digest: art.Digest, Size: art.Size,
-			UncompressedDigest: art.UncompressedDigest, UncompressedSize: art.UncompressedSize,
-		})
-	}
-	return r
+	return r, err
 }
 
 // signBuilt signs a fresh image in the layout that it was built into, for the place that it is
@@ -327,7 +158,7 @@ func (a *app) signBuilt(ctx context.Context, key *signing.Key, from, to registry
 		return nil, err
 	}
 	defer target.Close()
-	t, err := newTarget(ctx, target, at, key)
+	t, err := release.New(ctx, target, at, key)
 	if err != nil {
 		return nil, err
 	}

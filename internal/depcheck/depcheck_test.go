@@ -44,7 +44,9 @@ var ranks = map[string]int{
 	"provisioner": 3,
 	"host":        3,
 
-	"cmd/iscadm": 4,
+	"internal/release": 4,
+
+	"cmd/iscadm": 5,
 }
 
 // testOnly are packages that tests, benchmarks and CI use, and that no other package imports but
