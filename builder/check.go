@@ -338,6 +338,12 @@ func checkOwner(s string) error {
 	return nil
 }
 
+// checked is a Writer with more to say about its values, by the rest of the spec. The paths are within
+// its block.
+type checked interface {
+	problems(s *Spec) []Problem
+}
+
 func (c *checker) artifacts() {
 	count := map[string]int{}
 	seen := map[string]string{}
@@ -353,6 +359,11 @@ func (c *checker) artifacts() {
 			c.on(at+".id", fmt.Errorf("%q is the id of %s already: give each an id of its own", k.ID, first))
 		default:
 			seen[k.ID] = at
+		}
+		if w, ok := k.Writer.(checked); ok {
+			for _, p := range w.problems(c.spec) {
+				c.on(strings.TrimSuffix(at+"."+p.Path, "."), p.Err)
+			}
 		}
 	}
 }

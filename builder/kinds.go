@@ -43,6 +43,7 @@ type Source struct {
 // Kinds is the table of artifact formats.
 var Kinds = []Kind{
 	{Block: "zone", New: newZone},
+	{Block: "ova", New: newOVA, Disk: true},
 	{Block: "raw_disk", New: newRawDisk, Disk: true},
 	{Block: "qcow2", New: newQCOW2, Disk: true},
 	{Block: "vmdk", New: newVMDK, Disk: true},

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// maxMember is the largest file in a ustar archive: eleven octal digits.
-const maxMember = 1<<33 - 1
+// MaxMember is the largest file, in bytes, in a ustar archive: eleven octal digits.
+const MaxMember = 1<<33 - 1
 
 // Options are the choices of [Appliance.Package] beside the machine.
 type Options struct {

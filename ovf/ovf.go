@@ -251,7 +251,7 @@ func (a *Appliance) problems() (errs []error) {
 		if d.Content == nil || d.Size <= 0 || d.Capacity <= 0 {
 			add("disk %d: no VMDK", i+1)
 		}
-		if d.Size > maxMember {
+		if d.Size > MaxMember {
 			add("disk %d: its VMDK of %d bytes exceeds the 8 GiB that fit in a ustar archive", i+1, d.Size)
 		}
 	}
