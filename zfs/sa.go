@@ -273,31 +273,17 @@ func (z *znode) bonus4() []byte {
 
 // packXattrs returns extended attributes as an nvlist of byte arrays in XDR (sys/nvpair.h).
 func packXattrs(xattrs map[string][]byte) ([]byte, error) {
-	be := binary.BigEndian
-	b := []byte{1, 1, 0, 0} // XDR, written by a little-endian host
-	b = be.AppendUint32(b, 0)
-	b = be.AppendUint32(b, 1) // names are unique
+	l := newNVList()
 	for _, name := range slices.Sorted(maps.Keys(xattrs)) {
 		value := xattrs[name]
 		if len(value) > maxXattrValue {
 			return nil, fmt.Errorf("extended attribute %q of %d bytes: more than %d", name, len(value), maxXattrValue)
 		}
-		encoded := 5*4 + roundUp(len(name), 4) + roundUp(len(value), 4)
-		decoded := roundUp(16+len(name)+1, 8) + roundUp(len(value), 8)
-		b = be.AppendUint32(b, uint32(encoded))
-		b = be.AppendUint32(b, uint32(decoded))
-		b = be.AppendUint32(b, uint32(len(name)))
-		b = pad(append(b, name...), 0, 4)
-		b = be.AppendUint32(b, nvByteArray)
-		b = be.AppendUint32(b, uint32(len(value)))
-		b = pad(append(b, value...), 0, 4)
+		l.pair(name, nvByteArray, uint32(len(value)), pad(slices.Clone(value), 0, 4), len(value))
 	}
-	b = append(b, 0, 0, 0, 0, 0, 0, 0, 0)
+	b := l.packed()
 	if len(b) >= maxXattrSA-8 {
 		return nil, fmt.Errorf("extended attributes of %d bytes: more than %d", len(b), maxXattrSA)
 	}
 	return b, nil
 }
-
-// nvByteArray is DATA_TYPE_BYTE_ARRAY.
-const nvByteArray = 10

@@ -59,11 +59,12 @@ func zapHash(salt uint64, name string) uint64 {
 	return h &^ (1<<(64-hashBits) - 1)
 }
 
-// A zapEntry is a name with one number or, if ints is set, several of 16 bits.
+// A zapEntry is a name with one number or, if ints is set, several of 16 bits or, if text is, bytes.
 type zapEntry struct {
 	name  string
 	value uint64
 	ints  []uint16
+	text  string // with the NUL that ends it
 	hash  uint64
 	cd    uint32 // tells entries of the same hash apart
 }
@@ -71,8 +72,11 @@ type zapEntry struct {
 // chunks returns how many chunks of a leaf the entry takes.
 func (e *zapEntry) chunks() int {
 	value := 8
-	if e.ints != nil {
+	switch {
+	case e.ints != nil:
 		value = 2 * len(e.ints)
+	case e.text != "":
+		value = len(e.text)
 	}
 	return 1 + (len(e.name)+chunkBytes)/chunkBytes + (value+chunkBytes-1)/chunkBytes
 }
@@ -101,7 +105,7 @@ func newZAP(object uint64, entries []zapEntry, fat bool) (*zap, error) {
 	for i := range entries {
 		e := &entries[i]
 		e.hash = zapHash(z.salt, e.name)
-		z.fat = z.fat || len(e.name) >= microName || e.ints != nil
+		z.fat = z.fat || len(e.name) >= microName || e.ints != nil || e.text != ""
 	}
 	slices.SortFunc(entries, func(a, b zapEntry) int {
 		if a.hash != b.hash {
@@ -268,14 +272,19 @@ func (z *zap) leaf(r zapRange, p []byte) {
 		c[0] = chunkEntry
 		le.PutUint16(c[4:], array(append([]byte(e.name), 0)))
 		le.PutUint16(c[6:], uint16(len(e.name)+1))
-		if e.ints != nil {
+		switch {
+		case e.ints != nil:
 			value = value[:0]
 			for _, v := range e.ints {
 				value = binary.BigEndian.AppendUint16(value, v)
 			}
 			c[1] = 2
 			le.PutUint16(c[10:], uint16(len(e.ints)))
-		} else {
+		case e.text != "":
+			value = append(value[:0], e.text...)
+			c[1] = 1
+			le.PutUint16(c[10:], uint16(len(e.text)))
+		default:
 			value = binary.BigEndian.AppendUint64(value[:0], e.value)
 			c[1] = 8
 			le.PutUint16(c[10:], 1)
