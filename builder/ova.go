@@ -50,6 +50,8 @@ type OVA struct {
 	NICs       []NIC      `hcl:"nic,block"` // default one
 	Properties []Property `hcl:"property,block"`
 	Guest      `hcl:",remain"`
+
+	faulty bool // its values are reported already
 }
 
 // A NIC is a network interface of the machine. Its address is given where it is imported.
@@ -87,7 +89,9 @@ func newOVA(body hcl.Body, ctx *hcl.EvalContext) (Writer, hcl.Diagnostics) {
 	for _, t := range o.Targets {
 		diags = append(diags, oneOf(body, "targets", t, string(ovf.VirtualBox), string(ovf.VMware), string(ovf.Proxmox), string(ovf.Universal))...)
 	}
-	return o, append(diags, o.Guest.check(body)...)
+	diags = append(diags, o.Guest.check(body)...)
+	o.faulty = diags.HasErrors()
+	return o, diags
 }
 
 // target returns the importer, or that all of them are to take it.
@@ -101,7 +105,7 @@ func (o *OVA) target() ovf.Target {
 
 // problems returns what is wrong with the machine, without a disk in it.
 func (o *OVA) problems(s *Spec) (out []Problem) {
-	if s.Image == nil {
+	if s.Image == nil || o.faulty {
 		return nil
 	}
 	on := func(path string, err error) {
