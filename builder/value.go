@@ -13,23 +13,25 @@ import (
 // blocks of [Schema]: an object whose attributes are the names of blocks, each an object, or a list
 // of objects. What is null counts as not written. Names of local files are relative to dir.
 //
+// What is unknown is not checked, and neither is what follows from it; such a spec is of no other use.
+//
 // There is no source that diagnostics could point into: their subject's Filename is the path of the
 // block or attribute, such as "file[1].mode", and empty for the spec as a whole.
 func ParseValue(v cty.Value, dir string) (*Spec, hcl.Diagnostics) {
 	p := newParser("", nil, Options{})
 	p.spec.Dir, p.spec.Texts = dir, nil
 	switch {
-	case !v.IsWhollyKnown():
-		p.errorf(p.start, "Unknown value", "The spec depends on something that is not known yet.")
-	case v.IsNull() || !isObject(v):
+	case !v.IsKnown() || v.IsNull() || !isObject(v):
 		p.errorf(p.start, "Unsuitable value type", "A spec is an object of blocks.")
 	default:
-		text, err := ctyjson.Marshal(v, v.Type())
-		if err != nil {
-			p.errorf(p.start, "Unsuitable value", "%v", err)
-			break
+		if v.IsWhollyKnown() {
+			text, err := ctyjson.Marshal(v, v.Type())
+			if err != nil {
+				p.errorf(p.start, "Unsuitable value", "%v", err)
+				break
+			}
+			p.spec.Inputs = newInputs("spec.json", text, Options{})
 		}
-		p.spec.Inputs = newInputs("spec.json", text, Options{})
 		body := p.body(v, Block{Blocks: Schema()}, "")
 		p.topLevel(body)
 		p.evaluate()
@@ -61,6 +63,10 @@ func (p *parser) body(v cty.Value, schema Block, path string) *hclsyntax.Body {
 		if value.IsNull() {
 			continue
 		}
+		if _, ok := findBlock(schema.Blocks, name); ok && !value.IsKnown() {
+			p.unknown[prefix+name] = true
+			continue
+		}
 		// What has no place in the schema is left as it is: the parser has the words for it.
 		child, ok := findBlock(schema.Blocks, name)
 		if !ok && isBlock(value) && schema.Name == "" {
@@ -79,6 +85,10 @@ func (p *parser) body(v cty.Value, schema Block, path string) *hclsyntax.Body {
 			at := prefix + name
 			if child.Repeatable {
 				at = fmt.Sprintf("%s[%d]", at, i)
+			}
+			if !b.IsKnown() {
+				p.unknown[at] = true
+				continue
 			}
 			if b.IsNull() || !isObject(b) {
 				p.errorf(placeOf(at), "Unsuitable value type", "%s is a block.", name)
@@ -110,7 +120,7 @@ func isBlock(v cty.Value) bool {
 
 // expressionOf takes lists and maps apart, so that each element has its place.
 func expressionOf(v cty.Value, at hcl.Range) hclsyntax.Expression {
-	if v.IsNull() || !v.CanIterateElements() {
+	if !v.IsKnown() || v.IsNull() || !v.CanIterateElements() {
 		return &hclsyntax.LiteralValueExpr{Val: v, SrcRange: at}
 	}
 	if isObject(v) {

@@ -129,7 +129,25 @@ func TestParseValueErrors(t *testing.T) {
 			t.Errorf("nothing at %q says %q", c.place, c.want)
 		})
 	}
-	if _, diags := builder.ParseValue(cty.ObjectVal(map[string]cty.Value{"image": cty.DynamicVal}), "."); !diags.HasErrors() {
-		t.Error("a value that is not known was taken")
+}
+
+// TestParseValueUnknown checks what is known.
+func TestParseValueUnknown(t *testing.T) {
+	image := map[string]cty.Value{
+		"name": cty.StringVal("web"), "version": cty.UnknownVal(cty.String), "os": cty.UnknownVal(cty.String), "arch": cty.StringVal("amd64"),
+	}
+	spec := map[string]cty.Value{
+		"image": cty.ObjectVal(image),
+		"base":  cty.ObjectVal(map[string]cty.Value{"source": cty.UnknownVal(cty.String)}),
+		"file":  cty.TupleVal([]cty.Value{cty.ObjectVal(map[string]cty.Value{"path": cty.StringVal("/a"), "content": cty.UnknownVal(cty.String)})}),
+		"zone":  cty.DynamicVal,
+	}
+	if _, diags := builder.ParseValue(cty.ObjectVal(spec), "."); diags.HasErrors() {
+		t.Error(diags)
+	}
+	image["name"] = cty.StringVal("Web")
+	spec["image"] = cty.ObjectVal(image)
+	if _, diags := builder.ParseValue(cty.ObjectVal(spec), "."); len(diags) != 1 || diags[0].Subject.Filename != "image.name" {
+		t.Error(diags)
 	}
 }

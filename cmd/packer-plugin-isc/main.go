@@ -11,6 +11,7 @@ import (
 	"github.com/goldenisc/packer-plugin-isc/cmd/packer-plugin-isc/builder/iscimage"
 	datasource "github.com/goldenisc/packer-plugin-isc/cmd/packer-plugin-isc/datasource/iscimage"
 	"github.com/goldenisc/packer-plugin-isc/cmd/packer-plugin-isc/post-processor/iscpublish"
+	"github.com/goldenisc/packer-plugin-isc/cmd/packer-plugin-isc/post-processor/iscsign"
 	"github.com/goldenisc/packer-plugin-isc/cmd/packer-plugin-isc/version"
 	"github.com/goldenisc/packer-plugin-isc/internal/chroot"
 )
@@ -44,6 +45,7 @@ func main() {
 	set := plugin.NewSet()
 	set.SetVersion(version.Plugin)
 	set.RegisterBuilder("image", new(iscimage.Builder))
+	set.RegisterPostProcessor("sign", new(iscsign.PostProcessor))
 	set.RegisterPostProcessor("publish", new(iscpublish.PostProcessor))
 	set.RegisterDatasource("image", new(datasource.Datasource))
 	if err := set.Run(); err != nil {

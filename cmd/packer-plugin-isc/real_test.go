@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	"github.com/goldenisc/packer-plugin-isc/internal/basetest"
+	"github.com/goldenisc/packer-plugin-isc/registry"
 )
 
 // A packer is the real program with our plugin installed.
@@ -563,4 +565,154 @@ func running(t *testing.T, command string) bool {
 
 func matches(text, pattern string) bool {
 	return regexp.MustCompile(`(?m)^` + pattern).MatchString(text)
+}
+
+// TestRealRelease signs and publishes, twice, and has the result verified by iscadm, cosign and the data
+// source, from which another image is built.
+func TestRealRelease(t *testing.T) {
+	p := newPacker(t)
+	server := registry.Handler(t.TempDir())
+	defer server.Close()
+	web := httptest.NewServer(server)
+	defer web.Close()
+	host := strings.TrimPrefix(web.URL, "http://")
+	const secret = "pa55-word-of-the-key"
+	p.env = append(p.env, "COSIGN_PASSWORD="+secret, "ISC_PLACE="+host)
+	t.Setenv("COSIGN_PASSWORD", secret)
+	iscadm(t, p.dir, "keygen", "-o", "release")
+	p.template(t, "web.pkr.hcl", `
+variable "place" {
+  type    = string
+  default = env("ISC_PLACE")
+}
+
+source "isc-image" "web" {
+  output = "oci:images:web"
+`+blocks+`}
+
+build {
+  sources = ["source.isc-image.web"]
+  post-processors {
+    post-processor "isc-sign" {
+      key     = "release.key"
+      channel = "candidate"
+    }
+    post-processor "isc-publish" {
+      destination = "${var.place}/isc/web:1.4.0"
+    }
+    post-processor "checksum" {
+      checksum_types = ["sha256"]
+      output         = "sums"
+    }
+  }
+}
+`)
+	p.env = append(p.env, "PACKER_LOG=1", "PACKER_LOG_PATH=log")
+	out := p.run(t, 0, "build", "-machine-readable", "web.pkr.hcl")
+	log, err := os.ReadFile(filepath.Join(p.dir, "log"))
+	if err != nil || !bytes.Contains(log, []byte("isc-digest")) {
+		t.Fatalf("the log: %v", err)
+	}
+	if strings.Contains(out+string(log), secret) {
+		t.Error("the password is in the log")
+	}
+	key, err := os.ReadFile(filepath.Join(p.dir, "release.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if line := strings.Split(string(key), "\n")[1]; strings.Contains(out+string(log), line) {
+		t.Error("the key is in the log")
+	}
+	digest := strings.Join(records(out, "isc-digest")[0], ":")
+	ref := host + "/isc/web:1.4.0"
+	if got := records(out, "isc-published"); len(got) != 1 || got[0][0] != ref+"@"+digest {
+		t.Errorf("published %v", got)
+	}
+	if r := records(out, "isc-release"); len(r) != 1 || r[0][0] != "candidate" || r[0][1] != "1" {
+		t.Errorf("release %v", r)
+	}
+	if got := iscadm(t, p.dir, "verify", ref, "--key", "release.pub"); !strings.Contains(got, "candidate") || !strings.Contains(got, digest) {
+		t.Error(got)
+	}
+	cosign := exec.Command("cosign", "verify", "--key", "release.pub", "--insecure-ignore-tlog", "--allow-http-registry", ref)
+	cosign.Dir = p.dir
+	if out, err := cosign.CombinedOutput(); err != nil {
+		t.Errorf("cosign: %v\n%s", err, out)
+	}
+	again := p.run(t, 0, "build", "-force", "-machine-readable", "web.pkr.hcl")
+	if got := strings.Join(records(again, "isc-digest")[0], ":"); got != digest {
+		t.Errorf("built %s, then %s", digest, got)
+	}
+	if r := records(again, "isc-release"); len(r) != 1 || r[0][1] != "1" {
+		t.Errorf("released again as %v", r)
+	}
+
+	// What is verified becomes a base.
+	next := `
+data "isc-image" "base" {
+  reference = "` + ref + `"
+  keys      = ["%s"]
+  channel   = "%s"
+}
+
+source "isc-image" "next" {
+  output = "oci:next"
+  image {
+    name    = "next"
+    version = data.isc-image.base.version
+    os      = data.isc-image.base.os
+    arch    = data.isc-image.base.arch
+  }
+  base {
+    source = data.isc-image.base.reference
+  }
+}
+
+build {
+  sources = ["source.isc-image.next"]
+}
+`
+	p.template(t, "next.pkr.hcl", fmt.Sprintf(next, "release.pub", "candidate"))
+	p.run(t, 0, "validate", "next.pkr.hcl")
+	p.run(t, 0, "build", "next.pkr.hcl")
+	if got := iscadm(t, p.dir, "inspect", "oci:next"); !strings.Contains(got, digest) {
+		t.Errorf("the base is not named:\n%s", got)
+	}
+	p.template(t, "next.pkr.hcl", fmt.Sprintf(next, "release.pub", "stable"))
+	if out := p.run(t, 1, "build", "-force", "next.pkr.hcl"); !strings.Contains(out, `channel "candidate"`) {
+		t.Error(out)
+	}
+	iscadm(t, p.dir, "keygen", "-o", "other")
+	p.template(t, "next.pkr.hcl", fmt.Sprintf(next, "other.pub", "candidate"))
+	if out := p.run(t, 1, "build", "-force", "next.pkr.hcl"); !strings.Contains(out, "not verified") {
+		t.Error(out)
+	}
+
+	// A registry that is gone fails the build, and what was built is there.
+	web.Close()
+	if out := p.run(t, 1, "build", "-force", "web.pkr.hcl"); !strings.Contains(out, "run the same again") {
+		t.Error(out)
+	}
+	iscadm(t, p.dir, "inspect", "oci:images:web")
+}
+
+// TestRealParallel builds two images into one layout at once, and one of them alone.
+func TestRealParallel(t *testing.T) {
+	p := newPacker(t)
+	text := ""
+	for _, name := range []string{"one", "two", "three"} {
+		text += "source \"isc-image\" \"" + name + "\" {\n  output = \"oci:images:" + name + "\"\n  spec = \"web.isc.hcl\"\n  set = {\n    \"image.name\" = \"" + name + "\"\n  }\n}\n\n"
+	}
+	p.write(t, "web.isc.hcl", blocks)
+	p.template(t, "all.pkr.hcl", text+"build {\n  sources = [\"source.isc-image.one\", \"source.isc-image.two\", \"source.isc-image.three\"]\n}\n")
+	p.run(t, 0, "build", "-only=isc-image.two", "all.pkr.hcl")
+	if out := p.run(t, 1, "build", "all.pkr.hcl"); strings.Count(out, "use -force to replace it") == 0 {
+		t.Error(out)
+	}
+	p.run(t, 0, "build", "-force", "all.pkr.hcl")
+	for _, name := range []string{"one", "two", "three"} {
+		if got := iscadm(t, p.dir, "inspect", "oci:images:"+name); !strings.Contains(got, name+" 1.4.0") {
+			t.Errorf("%s: %s", name, got)
+		}
+	}
 }

@@ -3,6 +3,7 @@
 package artifact
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -52,14 +53,14 @@ type Artifact struct {
 
 var _ sdk.Artifact = (*Artifact)(nil)
 
-// New reads the image at ref.
-func New(ctx context.Context, builder string, ref registry.Ref) (*Artifact, error) {
-	store, err := registry.Open(ctx, ref, registry.Options{})
+// New reads the image at ref of the digest, or of its tag if that is empty.
+func New(ctx context.Context, builder string, ref registry.Ref, digest string, o registry.Options) (*Artifact, error) {
+	store, err := registry.Open(ctx, ref, o)
 	if err != nil {
 		return nil, err
 	}
 	defer store.Close()
-	m, err := registry.ReadImage(ctx, store, first(ref.Digest, ref.Tag))
+	m, err := registry.ReadImage(ctx, store, cmp.Or(digest, ref.Tag))
 	if err != nil {
 		return nil, err
 	}
@@ -73,13 +74,6 @@ func New(ctx context.Context, builder string, ref registry.Ref) (*Artifact, erro
 		}
 	}
 	return a, nil
-}
-
-func first(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
 }
 
 // files lists what of a layout belongs to the image: the two files that make a folder a layout, then
@@ -183,7 +177,7 @@ func (a *Artifact) record() any {
 	}
 	m, err := registryimage.FromArtifact(a,
 		registryimage.WithProvider("isc"), registryimage.WithRegion(string(a.Ref.Place)),
-		registryimage.WithSourceID(first(c.Base.Digest, c.Base.Source)), registryimage.SetLabels(labels))
+		registryimage.WithSourceID(cmp.Or(c.Base.Digest, c.Base.Source)), registryimage.SetLabels(labels))
 	if err != nil {
 		return nil
 	}

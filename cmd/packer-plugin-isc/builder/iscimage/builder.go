@@ -20,6 +20,7 @@ import (
 	"github.com/goldenisc/packer-plugin-isc/builder"
 	"github.com/goldenisc/packer-plugin-isc/cmd/packer-plugin-isc/artifact"
 	"github.com/goldenisc/packer-plugin-isc/cmd/packer-plugin-isc/ui"
+	"github.com/goldenisc/packer-plugin-isc/cmd/packer-plugin-isc/unknown"
 	"github.com/goldenisc/packer-plugin-isc/cmd/packer-plugin-isc/version"
 	"github.com/goldenisc/packer-plugin-isc/image"
 	"github.com/goldenisc/packer-plugin-isc/registry"
@@ -59,7 +60,10 @@ func (b *Builder) Prepare(raws ...any) ([]string, []string, error) {
 		}
 		fields, spec := split(v)
 		if spec.LengthInt() > 0 {
-			blocks = spec
+			var err error
+			if blocks, err = unknown.In(spec); err != nil {
+				return nil, nil, err
+			}
 		}
 		if ok {
 			raws[i] = fields
@@ -86,6 +90,7 @@ func (b *Builder) prepare(blocks cty.Value) (warnings []string, errs *sdk.MultiE
 	}
 	var diags hcl.Diagnostics
 	switch c := &b.config; {
+	case unknown.Is(c.Spec):
 	case c.Spec != "" && blocks != cty.NilVal:
 		fail(errors.New("spec: there are blocks of a spec in the template, too: it is either or"))
 	case c.Spec != "":
@@ -129,8 +134,11 @@ func (b *Builder) prepare(blocks cty.Value) (warnings []string, errs *sdk.MultiE
 
 // output checks where the image goes.
 func (b *Builder) output() (err error) {
-	if b.config.Output == "" {
+	switch {
+	case b.config.Output == "":
 		return errors.New("output: it is missing: oci:DIR[:TAG] or oci-archive:FILE[:TAG]")
+	case unknown.Is(b.config.Output):
+		return nil
 	}
 	if b.ref, err = registry.Parse(b.config.Output); err != nil {
 		return fmt.Errorf("output: %w", err)
@@ -300,7 +308,8 @@ func (b *Builder) write(ctx context.Context, u sdk.Ui, built *builder.Built) (*a
 	}
 	defer l.Close()
 	u.Say("Writing the artifacts")
-	if _, err := built.Write(ctx, l, b.ref.Tag, b.config.Artifacts); err != nil {
+	digest, err := built.Write(ctx, l, b.ref.Tag, b.config.Artifacts)
+	if err != nil {
 		return nil, err
 	}
 	if b.ref.Place == registry.InArchive {
@@ -309,7 +318,7 @@ func (b *Builder) write(ctx context.Context, u sdk.Ui, built *builder.Built) (*a
 			return nil, err
 		}
 	}
-	a, err := artifact.New(ctx, artifact.BuilderImage, b.ref)
+	a, err := artifact.New(ctx, artifact.BuilderImage, b.ref, digest, registry.Options{})
 	if err != nil {
 		return nil, err
 	}

@@ -10,11 +10,12 @@ import (
 	"time"
 
 	"github.com/hashicorp/hcl/v2/hcldec"
-	"github.com/hashicorp/packer-plugin-sdk/hcl2helper"
 	sdk "github.com/hashicorp/packer-plugin-sdk/packer"
 	"github.com/hashicorp/packer-plugin-sdk/template/config"
 	"github.com/zclconf/go-cty/cty"
+	"github.com/zclconf/go-cty/cty/gocty"
 
+	"github.com/goldenisc/packer-plugin-isc/cmd/packer-plugin-isc/unknown"
 	"github.com/goldenisc/packer-plugin-isc/registry"
 	"github.com/goldenisc/packer-plugin-isc/signing"
 )
@@ -41,7 +42,7 @@ func (d *Datasource) Configure(raws ...any) error {
 	var errs *sdk.MultiError
 	if d.config.Reference == "" {
 		errs = sdk.MultiErrorAppend(errs, errors.New("reference: it is missing"))
-	} else if ref, err := registry.Parse(d.config.Reference); err != nil {
+	} else if ref, err := registry.Parse(d.config.Reference); err != nil && !unknown.Is(d.config.Reference) {
 		errs = sdk.MultiErrorAppend(errs, err)
 	} else {
 		d.ref = ref
@@ -62,12 +63,13 @@ func (d *Datasource) Configure(raws ...any) error {
 func (d *Datasource) Execute() (cty.Value, error) {
 	out, err := d.resolve(context.Background())
 	if err != nil {
-		return cty.NilVal, fmt.Errorf("image %q: %w", d.config.Reference, err)
+		// A value of no type would not pass between the processes.
+		return cty.NullVal(cty.DynamicPseudoType), fmt.Errorf("image %q: %w", d.config.Reference, err)
 	}
-	return hcl2helper.HCL2ValueFromConfig(*out, d.OutputSpec()), nil
+	return gocty.ToCtyValue(out, hcldec.ImpliedType(d.OutputSpec()))
 }
 
-func (d *Datasource) resolve(ctx context.Context) (*Output, error) {
+func (d *Datasource) resolve(ctx context.Context) (*FlatOutput, error) {
 	policy, err := d.policy(ctx)
 	if err != nil {
 		return nil, err
@@ -102,9 +104,11 @@ func (d *Datasource) resolve(ctx context.Context) (*Output, error) {
 		pinned.Tag = ""
 	}
 	c := m.Config
-	out := &Output{
-		Digest: m.Digest(), Reference: pinned.String(), Name: c.Name, Version: c.Version, OS: c.OS, Arch: c.Arch,
-		Channel: r.Channel, Epoch: r.Epoch, Expires: r.Expires.Format(time.RFC3339), Artifacts: map[string]string{},
+	expires := r.Expires.Format(time.RFC3339)
+	reference, digest := pinned.String(), m.Digest()
+	out := &FlatOutput{
+		Digest: &digest, Reference: &reference, Name: &c.Name, Version: &c.Version, OS: &c.OS, Arch: &c.Arch,
+		Channel: &r.Channel, Epoch: &r.Epoch, Expires: &expires, Artifacts: map[string]string{},
 	}
 	for _, a := range c.Artifacts {
 		out.Artifacts[a.Name] = a.Digest

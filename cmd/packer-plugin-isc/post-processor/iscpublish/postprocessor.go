@@ -13,6 +13,7 @@ import (
 
 	"github.com/goldenisc/packer-plugin-isc/cmd/packer-plugin-isc/artifact"
 	"github.com/goldenisc/packer-plugin-isc/cmd/packer-plugin-isc/ui"
+	"github.com/goldenisc/packer-plugin-isc/cmd/packer-plugin-isc/unknown"
 	"github.com/goldenisc/packer-plugin-isc/registry"
 )
 
@@ -34,6 +35,9 @@ func (p *PostProcessor) Configure(raws ...any) (err error) {
 	}
 	if p.config.Destination == "" {
 		return errors.New("destination: it is missing: HOST/REPO:TAG")
+	}
+	if unknown.Is(p.config.Destination) {
+		return nil
 	}
 	if p.to, err = registry.Parse(p.config.Destination); err != nil {
 		return fmt.Errorf("destination: %w", err)
