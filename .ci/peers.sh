@@ -5,7 +5,8 @@
 set -euo pipefail
 
 packages=(
-  attr busybox-static libarchive-tools libxml2-utils mmdebstrap mtree-netbsd shellcheck skopeo systemd tar umoci zstd
+  attr busybox-static libarchive-tools libvmdk-utils libxml2-utils mmdebstrap mtree-netbsd openssl qemu-utils
+  shellcheck skopeo systemd tar umoci virt-v2v zstd
 )
 modules=(
   github.com/google/go-containerregistry/cmd/crane@v0.22.1
