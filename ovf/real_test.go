@@ -19,7 +19,7 @@ import (
 )
 
 // The tests here run the programs of others: ISC_REAL=1 go test -run TestReal ./ovf, with Debian's
-// qemu-utils, libvmdk-utils, libxml2-utils, libarchive-tools and openssl.
+// qemu-utils, libvmdk-utils, libxml2-utils, libarchive-tools, openssl and virt-v2v.
 
 // real skips a test unless real programs are to be run; then a missing one is a failure.
 func real(t testing.TB, programs ...string) {
@@ -247,5 +247,28 @@ func TestRealOVA(t *testing.T) {
 	save(t, filepath.Join(dir, "web-1.4.0.mf"), append(mf, '\n'))
 	if out, err := run(t, dir, "openssl", verify...); err == nil {
 		t.Errorf("openssl takes a tampered manifest: %s", out)
+	}
+}
+
+func TestRealVirtV2V(t *testing.T) {
+	real(t, "virt-v2v")
+	t.Setenv("LIBGUESTFS_BACKEND", "direct")
+	dir := t.TempDir()
+	a := testAppliance(t, Universal)
+	a.NICs = []NIC{{}}
+	data := writeOVA(t, a, Options{})
+	save(t, filepath.Join(dir, "web.ova"), data)
+	out := mustRun(t, dir, "virt-v2v", "--print-source", "-i", "ova", "web.ova")
+	for _, want := range []string{
+		"source name: web-1.4.0\n", "memory: 1073741824 (bytes)", "nr vCPUs: 2\n", "firmware: uefi", "0 [sata]", "1 [sata]", `"VM Network" [e1000]`,
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("virt-v2v does not read %q:\n%s", want, out)
+		}
+	}
+	data[bytes.Index(data, []byte("KDMV"))+overheadSector*sectorSize+100] ^= 1
+	save(t, filepath.Join(dir, "bad.ova"), data)
+	if out, err := run(t, dir, "virt-v2v", "--print-source", "-i", "ova", "bad.ova"); err == nil || !strings.Contains(out, "does not match manifest") && !strings.Contains(out, "checksum") {
+		t.Errorf("virt-v2v takes a tampered disk: %v\n%s", err, out)
 	}
 }
