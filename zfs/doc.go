@@ -22,6 +22,13 @@
 // extended attributes, which are a system attribute on Linux and FreeBSD and a hidden directory
 // on illumos and in [ZPL4].
 //
+// # Pools
+//
+// [NewPool] makes a whole pool of one vdev, as a file, a partition or a disk has it, with file
+// systems, their properties and the snapshots of streams in it. It is a value that can be read:
+// its metadata is made, and contents are opened, when they are read. Hosts import it and can
+// write to it, and its snapshots take increments as received ones do.
+//
 // # Reading
 //
 // [NewReader] reads records one by one and verifies the checksum of each. [Open] reads a full
@@ -38,5 +45,7 @@
 // include/sys/zfs_ioctl.h and the checks those of module/zfs/dmu_recv.c; object types are in
 // sys/dmu.h, the attribute zap in sys/zap_impl.h and sys/zap_leaf.h, system attributes in
 // sys/sa_impl.h, the file system in sys/zfs_znode.h and sys/zfs_sa.h, access control lists in
-// sys/zfs_acl.h. Sizes are in bytes and numbers in the stream's byte order unless said otherwise.
+// sys/zfs_acl.h. A pool is what sys/vdev_impl.h (labels), sys/uberblock_impl.h, sys/dnode.h,
+// sys/dmu_objset.h, sys/dsl_dir.h, sys/dsl_dataset.h and sys/space_map.h say, of version 5000.
+// Sizes are in bytes and numbers in the stream's byte order unless said otherwise.
 package zfs

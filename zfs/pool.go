@@ -86,8 +86,8 @@ type poolDataset struct {
 
 const (
 	minPool      = 64 << 20 // SPA_MINDEVSIZE
-	maxPool      = 1 << 50
-	minSlabShift = 24 // no block is larger
+	maxPool      = 1 << 45  // what a block can describe of a metaslab, with the smallest ashift
+	minSlabShift = 24       // no block is larger
 	maxSlabs     = 200
 	maxPoolName  = 255
 )

@@ -54,6 +54,7 @@ func (m *mos) len() int                     { return len(m.objects) }
 func (m *mos) object(i int) (object, error) { return m.objects[i].object, nil }
 func (m *mos) open(i int) (blocks, error)   { return m.objects[i].blocks, nil }
 func (m *mos) name(i int) string            { return "number " + strconv.Itoa(i+1) + " of the pool" }
+
 func (m *mos) add(kind, bonus uint32) *mosObject {
 	o := &mosObject{object{number: uint64(len(m.objects) + 1), kind: kind, bonusType: bonus}, memBlocks{size: minBlock}}
 	m.objects = append(m.objects, o)
