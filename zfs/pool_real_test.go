@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/goldenisc/packer-plugin-isc/internal/zfstest"
 )
 
 // onDisk writes a pool into a partition of a disk image, at 1 MiB.
@@ -53,7 +55,7 @@ func (w offsetWriter) WriteAt(b []byte, off int64) (int, error) { return w.f.Wri
 // TestRealPool has OpenZFS check pools, import them, list what is in them, receive increments into
 // them, change everything, destroy all snapshots and check again.
 func TestRealPool(t *testing.T) {
-	dir := scratch(t)
+	dir := zfstest.Scratch(t)
 	var trees [3]tree
 	for _, name := range []string{"disk", "lz4"} {
 		o := Options{LZ4: name == "lz4"}
@@ -120,16 +122,16 @@ zpool upgrade rpool
 zpool export rpool
 zdb -e -p %[2]s -bcc rpool > /out/zdb 2>&1 || { tail -30 /out/zdb; exit 1; }
 grep -q 'No leaks' /out/zdb
-`, useAny, where, trees[0].stream(t, o).GUID())), lister(t, dir))
+`, useAny, where, trees[0].stream(t, o).GUID())), zfstest.Lister(t, dir))
 		for _, s := range []string{"12", "23"} {
 			args = append(args, filepath.Join(streams, s))
 		}
 		if name == "lz4" {
 			args = append(args, image)
 		}
-		out, ok := harness(t, args...)
+		out, ok := zfstest.Run(t, args...)
 		if !ok {
-			t.Errorf("%s: the script failed:\n%s", name, tail(out))
+			t.Errorf("%s: the script failed:\n%s", name, zfstest.Tail(out))
 			continue
 		}
 		for i, n := range []string{"one", "two", "three"} {
@@ -137,7 +139,7 @@ grep -q 'No leaks' /out/zdb
 			if err != nil {
 				t.Fatal(err)
 			}
-			sameListing(t, name+" "+n, trees[i].normal().listing(t, true, identity[Device]), parseListing(t, l))
+			zfstest.Same(t, name+" "+n, trees[i].normal().listing(t, true, identity[Device]), zfstest.Parse(t, l))
 			l.Close()
 		}
 		if name == "disk" { // a plain send is not compressed
@@ -149,13 +151,13 @@ grep -q 'No leaks' /out/zdb
 // zdbClean has zdb read all of the pool image "rpool" in a folder.
 func zdbClean(t *testing.T, dir string) {
 	t.Helper()
-	out, ok := harness(t, "zdb", "-e", "-p", dir, "-bcc", "rpool")
+	out, ok := zfstest.Run(t, "zdb", "-e", "-p", dir, "-bcc", "rpool")
 	if !ok || !strings.Contains(out, "No leaks") {
-		t.Errorf("zdb finds leaks or damage:\n%s", tail(out))
+		t.Errorf("zdb finds leaks or damage:\n%s", zfstest.Tail(out))
 	}
-	labels, ok := harness(t, "zdb", "-l", filepath.Join(dir, "rpool"))
+	labels, ok := zfstest.Run(t, "zdb", "-l", filepath.Join(dir, "rpool"))
 	if !ok || !strings.Contains(labels, "labels = 0 1 2 3") {
-		t.Errorf("zdb does not find all labels:\n%s", tail(labels))
+		t.Errorf("zdb does not find all labels:\n%s", zfstest.Tail(labels))
 	}
 }
 

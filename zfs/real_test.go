@@ -11,12 +11,14 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/goldenisc/packer-plugin-isc/internal/zfstest"
 )
 
 // Tests named TestReal run the ZFS implementations of .ci/zfs.sh, when ISC_REAL is 1.
 
 func TestRealZstream(t *testing.T) {
-	dir := scratch(t)
+	dir := zfstest.Scratch(t)
 	for name, o := range map[string]Options{
 		"zpl5":       {},
 		"lz4":        {LZ4: true},
@@ -30,13 +32,13 @@ func TestRealZstream(t *testing.T) {
 		}
 		stream := f.write(t, o)
 		path := file(t, dir, name, stream)
-		if out, ok := harness(t, "check", path); !ok {
+		if out, ok := zfstest.Run(t, "check", path); !ok {
 			t.Errorf("%s: zstream refuses it: %s", name, out)
 		}
 		for _, at := range []int{1000, len(stream) / 2, len(stream) - 100} {
 			broken := bytes.Clone(stream)
 			broken[at] ^= 1
-			if _, ok := harness(t, "check", file(t, dir, "broken", broken)); ok {
+			if _, ok := zfstest.Run(t, "check", file(t, dir, "broken", broken)); ok {
 				t.Errorf("%s: byte %d flipped: zstream accepts it", name, at)
 			}
 		}
@@ -149,15 +151,15 @@ func sameVersions(t *testing.T, out string, trees [3]tree, nanoseconds bool, dev
 			t.Error(err)
 			continue
 		}
-		sameListing(t, name, f.normal().listing(t, nanoseconds, device), parseListing(t, l))
+		zfstest.Same(t, name, f.normal().listing(t, nanoseconds, device), zfstest.Parse(t, l))
 		l.Close()
 	}
 }
 
 func TestRealZFSFuseIncrements(t *testing.T) {
-	dir := scratch(t)
+	dir := zfstest.Scratch(t)
 	trees := versions(t, dir, Options{Profile: ZPL4})
-	lister(t, dir)
+	zfstest.Lister(t, dir)
 	script := file(t, dir, "script", []byte(`
 set -e
 cd "$1"
@@ -167,7 +169,7 @@ truncate -s 300M disk
 zpool create -o ashift=9 -O atime=off -m "$1/mnt" isc "$1/disk"
 trap 'cd /; zpool destroy -f isc 2>/dev/null || true' EXIT
 `+strings.ReplaceAll(receiveVersions, "useany isc", `cd "$1"; useany isc`)))
-	if _, ok := harness(t, "fuse", script, dir); !ok {
+	if _, ok := zfstest.Run(t, "fuse", script, dir); !ok {
 		t.Error("the script failed")
 	}
 	sameVersions(t, dir, trees, false, glibc)
@@ -180,7 +182,7 @@ func glibc(d Device) Device {
 }
 
 func TestRealZFSFuse(t *testing.T) {
-	dir := scratch(t)
+	dir := zfstest.Scratch(t)
 	in := allKinds().withXattrs()
 	in.stream(t, Options{Profile: ZPL4}).writeFile(t, filepath.Join(dir, "full"))
 	script := file(t, dir, "script", []byte(`
@@ -196,9 +198,9 @@ test "$(zfs get -Hpo value guid isc/full@golden)" = "$2"
 zfs send isc/full@golden > again
 use isc/full "$1/mnt/full" isc
 `))
-	lister(t, dir)
+	zfstest.Lister(t, dir)
 	guid := in.stream(t, Options{Profile: ZPL4}).GUID()
-	if _, ok := harness(t, "fuse", script, dir, strconv.FormatUint(guid, 10)); !ok {
+	if _, ok := zfstest.Run(t, "fuse", script, dir, strconv.FormatUint(guid, 10)); !ok {
 		t.Error("the script failed")
 	}
 	out, err := os.Open(filepath.Join(dir, "listing"))
@@ -207,7 +209,7 @@ use isc/full "$1/mnt/full" isc
 	}
 	defer out.Close()
 	// Its stat cuts nanoseconds off, and it takes a device number to be glibc's.
-	sameListing(t, "zfs-fuse", in.normal().listing(t, false, glibc), parseListing(t, out))
+	zfstest.Same(t, "zfs-fuse", in.normal().listing(t, false, glibc), zfstest.Parse(t, out))
 	again := openFile(t, filepath.Join(dir, "again"), "")
 	if again.Version() != 4 {
 		t.Errorf("ZPL version %d of what it sends", again.Version())
@@ -217,7 +219,7 @@ use isc/full "$1/mnt/full" isc
 
 // TestRealZFSFuseSends reads streams that zfs-fuse makes of files that it wrote.
 func TestRealZFSFuseSends(t *testing.T) {
-	dir := scratch(t)
+	dir := zfstest.Scratch(t)
 	script := file(t, dir, "script", []byte(`
 set -e
 cd "$1"
@@ -239,8 +241,8 @@ cd ../..
 ./list mnt/fs > listing2; zfs snapshot isc/fs@2
 zfs send isc/fs@1 > full; zfs send -i @1 isc/fs@2 > increment; zfs send -R isc/fs@2 > package
 `))
-	lister(t, dir)
-	if _, ok := harness(t, "fuse", script, dir); !ok {
+	zfstest.Lister(t, dir)
+	if _, ok := zfstest.Run(t, "fuse", script, dir); !ok {
 		t.Fatal("the script failed")
 	}
 	compareSent(t, dir, false)
@@ -258,7 +260,7 @@ func compareSent(t *testing.T, dir string, nanoseconds bool) {
 		}
 		defer f.Close()
 		got := collect(t, s, Linux).listing(t, nanoseconds, identity[Device])
-		sameListing(t, what, parseListing(t, f), got)
+		zfstest.Same(t, what, zfstest.Parse(t, f), got)
 	}
 	s := openFile(t, filepath.Join(dir, "full"), "")
 	check("full", s, "listing1")
@@ -288,7 +290,7 @@ zpool create -o ashift=12 -O atime=off -O xattr=sa -m /mnt isc /tmp/disk
 `
 
 func TestRealOpenZFS(t *testing.T) {
-	dir := scratch(t)
+	dir := zfstest.Scratch(t)
 	in := allKinds().withXattrs()
 	profiles := map[string]Options{
 		"zpl5":  {},
@@ -300,7 +302,7 @@ func TestRealOpenZFS(t *testing.T) {
 head -c 32 /dev/urandom > /tmp/key
 zfs create -o encryption=on -o keyformat=raw -o keylocation=file:///tmp/key isc/secret
 `
-	args := []string{"vm", "-o", filepath.Join(dir, "out"), filepath.Join(dir, "script"), lister(t, dir)}
+	args := []string{"vm", "-o", filepath.Join(dir, "out"), filepath.Join(dir, "script"), zfstest.Lister(t, dir)}
 	for _, name := range slices.Sorted(maps.Keys(profiles)) {
 		s := in.stream(t, profiles[name])
 		s.writeFile(t, filepath.Join(dir, name))
@@ -328,9 +330,9 @@ zdb -e -p /tmp -bcc isc > /out/zdb 2>&1 || { tail -30 /out/zdb; exit 1; }
 grep -q 'No leaks' /out/zdb
 `
 	file(t, dir, "script", []byte(script))
-	out, ok := harness(t, args...)
+	out, ok := zfstest.Run(t, args...)
 	if !ok {
-		t.Errorf("the script failed:\n%s", tail(out))
+		t.Errorf("the script failed:\n%s", zfstest.Tail(out))
 	}
 	for _, name := range slices.Sorted(maps.Keys(profiles)) {
 		t.Run(name, func(t *testing.T) {
@@ -343,13 +345,13 @@ grep -q 'No leaks' /out/zdb
 			if profiles[name].Platform == Illumos { // Linux takes the lower half for its own form
 				device = func(d Device) Device { return Linux.decode(uint64(d.Minor)) }
 			}
-			sameListing(t, name, in.normal().listing(t, true, device), parseListing(t, f))
+			zfstest.Same(t, name, in.normal().listing(t, true, device), zfstest.Parse(t, f))
 			secret, err := os.Open(filepath.Join(dir, "out", name+".secret"))
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer secret.Close()
-			sameListing(t, "encrypted "+name, in.normal().listing(t, true, device), parseListing(t, secret))
+			zfstest.Same(t, "encrypted "+name, in.normal().listing(t, true, device), zfstest.Parse(t, secret))
 			for _, sent := range []string{".again", ".lec"} {
 				s := openFile(t, filepath.Join(dir, "out", name+sent), "")
 				same(t, in.normal(), collect(t, s, profiles[name].Platform))
@@ -364,7 +366,7 @@ grep -q 'No leaks' /out/zdb
 func TestRealOpenZFSIncrements(t *testing.T) {
 	for name, o := range map[string]Options{"zpl5": {}, "zpl4": {Profile: ZPL4}} {
 		t.Run(name, func(t *testing.T) {
-			dir := scratch(t)
+			dir := zfstest.Scratch(t)
 			trees := versions(t, dir, o)
 			args := []string{"vm", "-o", filepath.Join(dir, "out"), file(t, dir, "script", []byte(guestPool+useAny+`
 cd /in
@@ -373,12 +375,12 @@ LIST=/in/list OUT=/out MNT=/mnt
 zpool export isc
 zdb -e -p /tmp -bcc isc > /out/zdb 2>&1 || { tail -30 /out/zdb; exit 1; }
 grep -q 'No leaks' /out/zdb
-`)), lister(t, dir)}
+`)), zfstest.Lister(t, dir)}
 			for _, s := range []string{"one", "three", "12", "23", "13", "12clone"} {
 				args = append(args, filepath.Join(dir, s))
 			}
-			if out, ok := harness(t, args...); !ok {
-				t.Errorf("the script failed:\n%s", tail(out))
+			if out, ok := zfstest.Run(t, args...); !ok {
+				t.Errorf("the script failed:\n%s", zfstest.Tail(out))
 			}
 			sameVersions(t, filepath.Join(dir, "out"), trees, true, identity[Device])
 			for _, s := range []string{"steps", "whole"} {
@@ -426,7 +428,7 @@ func sameRecords(t *testing.T, ours, theirs string) {
 
 // TestRealOpenZFSSends reads streams that OpenZFS makes of files that it wrote.
 func TestRealOpenZFSSends(t *testing.T) {
-	dir := scratch(t)
+	dir := zfstest.Scratch(t)
 	script := guestPool + `
 zfs create -o recordsize=1M -o compression=zstd isc/zstd
 zfs create -o compression=lz4 isc/lz4
@@ -462,8 +464,8 @@ echo x > /mnt/secret/x; zfs snapshot isc/secret@1; zfs send -w isc/secret@1 > /o
 zfs create -V 10M isc/volume; zfs snapshot isc/volume@1; zfs send isc/volume@1 > /out/volume
 `
 	file(t, dir, "script", []byte(script))
-	if out, ok := harness(t, "vm", "-o", filepath.Join(dir, "out"), filepath.Join(dir, "script"), lister(t, dir)); !ok {
-		t.Fatalf("the script failed:\n%s", tail(out))
+	if out, ok := zfstest.Run(t, "vm", "-o", filepath.Join(dir, "out"), filepath.Join(dir, "script"), zfstest.Lister(t, dir)); !ok {
+		t.Fatalf("the script failed:\n%s", zfstest.Tail(out))
 	}
 	out := func(name string) string { return filepath.Join(dir, "out", name) }
 	for _, fs := range []string{"zstd", "lz4", "gzip", "zle", "lzjb", "off"} {
@@ -473,7 +475,7 @@ zfs create -V 10M isc/volume; zfs snapshot isc/volume@1; zfs send isc/volume@1 >
 				t.Fatal(err)
 			}
 			defer f.Close()
-			return parseListing(t, f)
+			return zfstest.Parse(t, f)
 		}
 		one, two := listing(".1"), listing(".2")
 		got := func(t *testing.T, s *Snapshot) map[string]string {
@@ -483,13 +485,13 @@ zfs create -V 10M isc/volume; zfs snapshot isc/volume@1; zfs send isc/volume@1 >
 		for _, o := range []string{"", "-c", "-e", "-L", "-L-e-c", "-p"} {
 			t.Run(fs+o, func(t *testing.T) {
 				s := openFile(t, out(fs+o+".full"), "")
-				sameListing(t, "full", one, got(t, s))
+				zfstest.Same(t, "full", one, got(t, s))
 				increment, err := os.ReadFile(out(fs + o + ".increment"))
 				if err != nil {
 					t.Fatal(err)
 				}
 				apply(t, s, increment)
-				sameListing(t, "increment", two, got(t, s))
+				zfstest.Same(t, "increment", two, got(t, s))
 				if o == "-p" { // a package is not checked
 					return
 				}
@@ -503,8 +505,8 @@ zfs create -V 10M isc/volume; zfs snapshot isc/volume@1; zfs send isc/volume@1 >
 			})
 		}
 		t.Run(fs+"-R", func(t *testing.T) {
-			sameListing(t, "last", two, got(t, openFile(t, out(fs+".package"), "")))
-			sameListing(t, "@1", one, got(t, openFile(t, out(fs+".package"), "@1")))
+			zfstest.Same(t, "last", two, got(t, openFile(t, out(fs+".package"), "")))
+			zfstest.Same(t, "@1", one, got(t, openFile(t, out(fs+".package"), "@1")))
 		})
 	}
 	for name, want := range map[string]string{"raw": "raw (encrypted)", "volume": "of a volume"} {

@@ -53,6 +53,7 @@ var ranks = map[string]int{
 // in its tests.
 var testOnly = map[string]int{
 	"internal/basetest":     0,
+	"internal/zfstest":      0,
 	"internal/depcheck":     5,
 	"internal/bench":        5,
 	"internal/realtest":     5,
