@@ -10,6 +10,7 @@ import (
 
 	"github.com/goldenisc/packer-plugin-isc/cmd/packer-plugin-isc/builder/iscimage"
 	datasource "github.com/goldenisc/packer-plugin-isc/cmd/packer-plugin-isc/datasource/iscimage"
+	"github.com/goldenisc/packer-plugin-isc/cmd/packer-plugin-isc/post-processor/iscpackage"
 	"github.com/goldenisc/packer-plugin-isc/cmd/packer-plugin-isc/post-processor/iscpublish"
 	"github.com/goldenisc/packer-plugin-isc/cmd/packer-plugin-isc/post-processor/iscsign"
 	"github.com/goldenisc/packer-plugin-isc/cmd/packer-plugin-isc/version"
@@ -45,6 +46,7 @@ func main() {
 	set := plugin.NewSet()
 	set.SetVersion(version.Plugin)
 	set.RegisterBuilder("image", new(iscimage.Builder))
+	set.RegisterPostProcessor("package", new(iscpackage.PostProcessor))
 	set.RegisterPostProcessor("sign", new(iscsign.PostProcessor))
 	set.RegisterPostProcessor("publish", new(iscpublish.PostProcessor))
 	set.RegisterDatasource("image", new(datasource.Datasource))

@@ -716,3 +716,61 @@ func TestRealParallel(t *testing.T) {
 		}
 	}
 }
+
+// TestRealPackage makes an appliance of a disk that another builder left.
+func TestRealPackage(t *testing.T) {
+	p := newPacker(t)
+	raw := make([]byte, 8<<20)
+	copy(raw[1<<20:], "what the guest wrote")
+	p.write(t, "disk.raw", string(raw))
+	convert := exec.Command("qemu-img", "convert", "-f", "raw", "-O", "qcow2", "disk.raw", "packer-web.qcow2")
+	convert.Dir = p.dir
+	if out, err := convert.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	template := `
+source "null" "vm" {
+  communicator = "none"
+}
+
+build {
+  sources = ["source.null.vm"]
+  post-processors {
+    post-processor "artifice" {
+      files = [%s]
+    }
+    post-processor "isc-package" {
+      output = "oci:appliances"
+      image {
+        name    = "web"
+        version = "1"
+        os      = "linux"
+        arch    = "amd64"
+      }
+      ova {
+        memory = "1GiB"
+        cpus   = 2
+      }
+      raw_disk {
+        compression = "none"
+      }
+    }
+  }
+}
+`
+	p.template(t, "package.pkr.hcl", fmt.Sprintf(template, `"packer-web.qcow2"`))
+	p.run(t, 0, "validate", "package.pkr.hcl")
+	out := p.run(t, 0, "build", "-machine-readable", "package.pkr.hcl")
+	digest := strings.Join(records(out, "isc-digest")[0], ":")
+	iscadm(t, p.dir, "export", "oci:appliances@"+digest, "raw_disk", "-o", "back.raw")
+	if back, err := os.ReadFile(filepath.Join(p.dir, "back.raw")); err != nil || !bytes.Equal(back, raw) {
+		t.Errorf("the disk is another one: %v", err)
+	}
+	iscadm(t, p.dir, "export", "oci:appliances@"+digest, "ova", "-o", "web.ova")
+	iscadm(t, p.dir, "ovf", "check", "web.ova")
+
+	p.template(t, "package.pkr.hcl", fmt.Sprintf(template, `"packer-web.qcow2", "disk.raw"`))
+	if out := p.run(t, 1, "build", "-force", "package.pkr.hcl"); !strings.Contains(out, "disk_file") {
+		t.Error(out)
+	}
+}

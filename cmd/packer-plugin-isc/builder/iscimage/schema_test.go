@@ -1,7 +1,6 @@
 package iscimage
 
 import (
-	"reflect"
 	"slices"
 	"testing"
 
@@ -59,31 +58,6 @@ func compare(t *testing.T, path string, b builder.Block, typ cty.Type) {
 	}
 }
 
-func TestSplit(t *testing.T) {
-	fields, spec := split(cty.ObjectVal(map[string]cty.Value{
-		"output":  cty.StringVal("oci:x"),
-		"image":   cty.ObjectVal(map[string]cty.Value{"name": cty.StringVal("web")}),
-		"scratch": cty.NullVal(cty.DynamicPseudoType),
-		"file":    cty.ListValEmpty(cty.EmptyObject),
-		"zone":    cty.TupleVal([]cty.Value{cty.EmptyObjectVal}),
-	}))
-	if got := keys(fields); !reflect.DeepEqual(got, []string{"output"}) {
-		t.Errorf("fields %v", got)
-	}
-	if got := keys(spec); !reflect.DeepEqual(got, []string{"image", "zone"}) {
-		t.Errorf("blocks %v", got)
-	}
-}
-
-func keys(v cty.Value) []string {
-	var list []string
-	for name := range v.AsValueMap() {
-		list = append(list, name)
-	}
-	slices.Sort(list)
-	return list
-}
-
 func TestPrepareLegacy(t *testing.T) {
 	var b Builder
 	_, _, err := b.Prepare(map[string]any{
@@ -95,11 +69,11 @@ func TestPrepareLegacy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := b.ref.String(); got != "oci:images:latest" {
+	if got := b.job.Output.String(); got != "oci:images:latest" {
 		t.Errorf("output %s", got)
 	}
-	if b.spec.Image.OS != "linux" || b.spec.Image.Version != "2" || b.spec.Base.Source != "skeleton:linux" || b.spec.Layout.Limits.Processes != 10 {
-		t.Errorf("%+v", b.spec)
+	if b.job.Spec.Image.OS != "linux" || b.job.Spec.Image.Version != "2" || b.job.Spec.Base.Source != "skeleton:linux" || b.job.Spec.Layout.Limits.Processes != 10 {
+		t.Errorf("%+v", b.job.Spec)
 	}
 	_, _, err = b.Prepare(map[string]any{"output": "oci:x", "nonsense": 1, "image": map[string]any{}})
 	if err == nil {

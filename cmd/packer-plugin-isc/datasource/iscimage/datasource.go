@@ -15,7 +15,7 @@ import (
 	"github.com/zclconf/go-cty/cty"
 	"github.com/zclconf/go-cty/cty/gocty"
 
-	"github.com/goldenisc/packer-plugin-isc/cmd/packer-plugin-isc/unknown"
+	"github.com/goldenisc/packer-plugin-isc/cmd/packer-plugin-isc/build"
 	"github.com/goldenisc/packer-plugin-isc/registry"
 	"github.com/goldenisc/packer-plugin-isc/signing"
 )
@@ -42,7 +42,7 @@ func (d *Datasource) Configure(raws ...any) error {
 	var errs *sdk.MultiError
 	if d.config.Reference == "" {
 		errs = sdk.MultiErrorAppend(errs, errors.New("reference: it is missing"))
-	} else if ref, err := registry.Parse(d.config.Reference); err != nil && !unknown.Is(d.config.Reference) {
+	} else if ref, err := registry.Parse(d.config.Reference); err != nil && !build.Unknown(d.config.Reference) {
 		errs = sdk.MultiErrorAppend(errs, err)
 	} else {
 		d.ref = ref

@@ -12,8 +12,8 @@ import (
 	"github.com/hashicorp/packer-plugin-sdk/template/config"
 
 	"github.com/goldenisc/packer-plugin-isc/cmd/packer-plugin-isc/artifact"
+	"github.com/goldenisc/packer-plugin-isc/cmd/packer-plugin-isc/build"
 	"github.com/goldenisc/packer-plugin-isc/cmd/packer-plugin-isc/ui"
-	"github.com/goldenisc/packer-plugin-isc/cmd/packer-plugin-isc/unknown"
 	"github.com/goldenisc/packer-plugin-isc/registry"
 )
 
@@ -36,7 +36,7 @@ func (p *PostProcessor) Configure(raws ...any) (err error) {
 	if p.config.Destination == "" {
 		return errors.New("destination: it is missing: HOST/REPO:TAG")
 	}
-	if unknown.Is(p.config.Destination) {
+	if build.Unknown(p.config.Destination) {
 		return nil
 	}
 	if p.to, err = registry.Parse(p.config.Destination); err != nil {

@@ -17,7 +17,7 @@ import (
 	"github.com/hashicorp/packer-plugin-sdk/template/config"
 
 	"github.com/goldenisc/packer-plugin-isc/cmd/packer-plugin-isc/artifact"
-	"github.com/goldenisc/packer-plugin-isc/cmd/packer-plugin-isc/unknown"
+	"github.com/goldenisc/packer-plugin-isc/cmd/packer-plugin-isc/build"
 	"github.com/goldenisc/packer-plugin-isc/internal/release"
 	"github.com/goldenisc/packer-plugin-isc/registry"
 	"github.com/goldenisc/packer-plugin-isc/signing"
@@ -53,10 +53,10 @@ func (p *PostProcessor) Configure(raws ...any) error {
 		Encoding: release.Encoding(c.SignatureFormat), Identity: c.Identity,
 	}
 	var err error
-	if p.options.Lifetime, err = signing.ParseDuration(cmp.Or(c.Expires, "90d")); err != nil && !unknown.Is(c.Expires) {
+	if p.options.Lifetime, err = signing.ParseDuration(cmp.Or(c.Expires, "90d")); err != nil && !build.Unknown(c.Expires) {
 		errs = sdk.MultiErrorAppend(errs, fmt.Errorf("expires: %w", err))
 	}
-	if err := p.options.Check(); err != nil && !unknown.Is(c.SignatureFormat) {
+	if err := p.options.Check(); err != nil && !build.Unknown(c.SignatureFormat) {
 		errs = sdk.MultiErrorAppend(errs, err)
 	}
 	if errs != nil && len(errs.Errors) > 0 {

@@ -1,4 +1,4 @@
-package iscimage
+package build
 
 import (
 	"fmt"
@@ -13,13 +13,13 @@ import (
 
 // legacy turns the configuration of a JSON template, in which {{user `name`}} stands for a variable,
 // into the value that one in HCL would be.
-func legacy(m map[string]any, raws []any) (cty.Value, error) {
+func legacy(schema []builder.Block, m map[string]any, raws []any) (cty.Value, error) {
 	ctx, err := config.DetectContext(raws...)
 	if err != nil {
 		return cty.NilVal, err
 	}
 	blocks := map[string]any{}
-	for _, b := range builder.Schema() {
+	for _, b := range schema {
 		if v, ok := m[b.Name]; ok {
 			blocks[b.Name] = v
 		}
