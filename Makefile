@@ -60,7 +60,7 @@ lint:
 
 generate:
 	$(GO) generate ./...
-	cd $(PLUGIN) && $(GO) generate ./...
+	cd $(PLUGIN) && $(GO) generate ./... && $(GO) tool packer-sdc renderdocs -src docs -partials docs-partials -dst ../../.web-docs
 
 cross:
 	.ci/cross.sh

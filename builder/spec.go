@@ -15,6 +15,8 @@
 // of file and templatefile) are relative to the folder of the spec.
 package builder
 
+//go:generate go run ../internal/gen/spec -root .. -o ../docs/spec.md -partial ../cmd/packer-plugin-isc/docs-partials/blocks.mdx
+
 import (
 	"cmp"
 	"fmt"

@@ -774,3 +774,62 @@ build {
 		t.Error(out)
 	}
 }
+
+// TestRealExamples builds the templates of the folder example, as their comments say.
+func TestRealExamples(t *testing.T) {
+	p := newPacker(t)
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(filepath.Join(root, "example"), filepath.Join(p.dir, "example")); err != nil {
+		t.Fatal(err)
+	}
+	server := registry.Handler(t.TempDir())
+	defer server.Close()
+	web := httptest.NewServer(server)
+	defer web.Close()
+	repo := strings.TrimPrefix(web.URL, "http://") + "/isc/web"
+	p.env = append(p.env, "COSIGN_PASSWORD=")
+	t.Setenv("COSIGN_PASSWORD", "")
+	iscadm(t, p.dir, "keygen", "-o", "release")
+	disk := make([]byte, 2<<20)
+	copy(disk[1<<20:], "a guest")
+	p.write(t, "web.raw", string(disk))
+	done := map[string]bool{}
+	for _, c := range []struct {
+		name string
+		vars []string
+	}{
+		{"image", nil},
+		{"release", []string{"destination=" + repo}},
+		{"base", []string{"reference=" + repo + ":1.0.0"}},
+		{"capture", []string{"disk=web.raw"}},
+	} {
+		name := "example/" + c.name + ".pkr.hcl"
+		done[name] = true
+		t.Run(c.name, func(t *testing.T) {
+			var vars []string
+			for _, v := range c.vars {
+				vars = append(vars, "-var", v)
+			}
+			p.run(t, 0, "init", name)
+			p.run(t, 0, "fmt", "-check", "-diff", name)
+			p.run(t, 0, append(append([]string{"validate"}, vars...), name)...)
+			out := p.run(t, 0, append(append([]string{"build", "-force", "-machine-readable"}, vars...), name)...)
+			if len(records(out, "isc-digest")) != 1 {
+				t.Error(out)
+			}
+		})
+	}
+	iscadm(t, p.dir, "verify", repo+":1.0.0", "--key", "release.pub")
+	all, err := filepath.Glob(filepath.Join(root, "example", "*.pkr.hcl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range all {
+		if rel := "example/" + filepath.Base(name); !done[rel] {
+			p.run(t, 0, "fmt", "-check", "-diff", rel) // its builders need a hypervisor
+		}
+	}
+}

@@ -59,6 +59,7 @@ var testOnly = map[string]int{
 	"internal/realtest":     5,
 	"internal/testlog":      5,
 	"internal/gen/controls": 5,
+	"internal/gen/spec":     5,
 	"internal/kindtest":     4,
 	"internal/hosttest":     4,
 }

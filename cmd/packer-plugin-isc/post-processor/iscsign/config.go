@@ -1,3 +1,4 @@
+//go:generate go tool packer-sdc struct-markdown
 //go:generate go tool packer-sdc mapstructure-to-hcl2 -type Config
 
 package iscsign
