@@ -5,7 +5,7 @@
 set -euo pipefail
 
 packages=(
-  attr busybox-static libarchive-tools libvmdk-utils libxml2-utils mmdebstrap mtree-netbsd openssl qemu-utils
+  attr busybox-static libarchive-tools libvmdk-utils libxml2-utils mmdebstrap mtree-netbsd openssl pigz qemu-utils
   shellcheck skopeo systemd tar umoci virt-v2v zstd
 )
 modules=(

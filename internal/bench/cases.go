@@ -36,9 +36,30 @@ func cases() []testCase {
 			sha256sum "$WORK/peer.tar.zst" >/dev/null`,
 		after: `stat -c %s "$WORK/peer.tar.zst"; rm "$WORK/peer.tar.zst"`,
 	}
+	disk := func(level string) variant {
+		return variant{
+			script: `"$ISCADM" build "$WORK/disk.isc.hcl" --set vmdk.level=` + level + ` -o "oci:$WORK/out:1" --quiet >/dev/null`,
+			after: `"$ISCADM" export "oci:$WORK/out:1" vmdk -o "$WORK/ours.vmdk" --quiet >/dev/null
+				stat -c %s "$WORK/ours.vmdk"; rm -r "$WORK/ours.vmdk" "$WORK/out"`,
+		}
+	}
+	qemu := variant{
+		script: `qemu-img convert -m 8 -W -f raw -O vmdk -o subformat=streamOptimized "$WORK/disk.raw" "$WORK/peer.vmdk"
+			sha256sum "$WORK/peer.vmdk" >/dev/null`,
+		after: `stat -c %s "$WORK/peer.vmdk"; rm "$WORK/peer.vmdk"`,
+	}
 	return []testCase{
 		{"build from a folder", "≤ 0.85", build("dir"), archive},
 		{"build from an archive", "≤ 0.85", build("tar"), archive},
+		{"disk to VMDK", "≤ 0.2", disk("default"), qemu},
+		{"disk to VMDK, small", "≤ 1", disk("small"), qemu},
+		{
+			"disk to VMDK beside pigz", "≤ 0.2", disk("default"),
+			variant{
+				script: `pigz -6 -c "$WORK/disk.raw" >"$WORK/peer.gz"`,
+				after:  `stat -c %s "$WORK/peer.gz"; rm "$WORK/peer.gz"`,
+			},
+		},
 		{
 			"check", "≤ 2",
 			variant{script: `"$ISCADM" check bench --state "$WORK/state" --quiet >/dev/null`},
