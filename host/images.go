@@ -217,34 +217,43 @@ func (h *Host) Prune(ctx context.Context) ([]Image, error) {
 
 // An EpochError says that a release is older than, or another than, what this host has acquired.
 type EpochError struct {
-	Name, Channel string
-	Epoch         int64  // offered
-	Digest        string // offered
-	Highest       Epoch
+	Offered, Highest Epoch
 }
 
 func (e *EpochError) Error() string {
-	if e.Epoch == e.Highest.Epoch {
-		return fmt.Sprintf("%q in channel %q: epoch %d is %s here, not %s", e.Name, e.Channel, e.Epoch, e.Highest.Digest, e.Digest)
+	o := e.Offered
+	if o.Epoch == e.Highest.Epoch {
+		return fmt.Sprintf("%q in channel %q: epoch %d is %s here, not %s", o.Name, o.Channel, o.Epoch, e.Highest.Digest, o.Digest)
 	}
-	return fmt.Sprintf("%q in channel %q: epoch %d is older than epoch %d, which this host has seen", e.Name, e.Channel, e.Epoch, e.Highest.Epoch)
+	return fmt.Sprintf("%q in channel %q: epoch %d is older than epoch %d, which this host has seen", o.Name, o.Channel, o.Epoch, e.Highest.Epoch)
 }
 
 // Acquire notes that a release is taken in. Its error is an [*EpochError] if a newer one, or
 // another of the same epoch, was taken in before. Going back to an image that the host already
-// holds is a local act and needs no Acquire.
-func (h *Host) Acquire(ctx context.Context, name, channel string, epoch int64, digest string) error {
+// holds is a local act and needs no Acquire. The minimum epoch never becomes less.
+func (h *Host) Acquire(ctx context.Context, offered Epoch) error {
 	return h.Update(ctx, func(s *State) error {
-		i := slices.IndexFunc(s.Epochs, func(e Epoch) bool { return e.Name == name && e.Channel == channel })
-		if i < 0 {
-			s.Epochs = append(s.Epochs, Epoch{name, channel, epoch, digest})
+		e := s.epoch(offered.Name, offered.Channel)
+		if e == nil {
+			s.Epochs = append(s.Epochs, offered)
 			return nil
 		}
-		e := &s.Epochs[i]
-		if epoch < e.Epoch || epoch == e.Epoch && digest != e.Digest {
-			return &EpochError{name, channel, epoch, digest, *e}
+		if offered.Epoch < e.Epoch || offered.Epoch == e.Epoch && offered.Digest != e.Digest {
+			return &EpochError{offered, *e}
 		}
-		e.Epoch, e.Digest = epoch, digest
+		offered.Minimum = max(offered.Minimum, e.Minimum)
+		*e = offered
+		return nil
+	})
+}
+
+// Withdraw raises the minimum epoch of a name and channel that this host has acquired: a later
+// statement about the same release may demand a higher one.
+func (h *Host) Withdraw(ctx context.Context, name, channel string, minimum int64) error {
+	return h.Update(ctx, func(s *State) error {
+		if e := s.epoch(name, channel); e != nil {
+			e.Minimum = min(max(e.Minimum, minimum), e.Epoch)
+		}
 		return nil
 	})
 }
@@ -262,7 +271,7 @@ func (h *Host) SetRelease(ctx context.Context, digest string, expires time.Time,
 	})
 }
 
-// SetPolicy notes the path of the policy file that verifies what is pulled.
+// SetPolicy notes the path of the policy file that verifies what is pulled, empty for none.
 func (h *Host) SetPolicy(ctx context.Context, path string) error {
 	return h.Update(ctx, func(s *State) error {
 		s.Policy = path

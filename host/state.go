@@ -33,6 +33,9 @@ type Epoch struct {
 	Channel string `json:"channel"`
 	Epoch   int64  `json:"epoch"`
 	Digest  string `json:"digest"` // of the index released as that epoch
+	// Minimum is the highest minimum epoch that any release taken in has demanded. Below it nothing is
+	// taken in, not even by a policy that allows downgrades.
+	Minimum int64 `json:"minimum,omitempty"`
 }
 
 // An Image is an image that this host holds.
@@ -140,8 +143,8 @@ func parseState(data []byte) (*State, error) {
 func (s *State) check() error {
 	var errs []error
 	for i, e := range s.Epochs {
-		if e.Name == "" || e.Channel == "" || e.Epoch < 0 || !isDigest(e.Digest) {
-			errs = append(errs, fmt.Errorf("epoch %d: name %q, channel %q, epoch %d, digest %q", i, e.Name, e.Channel, e.Epoch, e.Digest))
+		if e.Name == "" || e.Channel == "" || e.Epoch < 0 || e.Minimum < 0 || e.Minimum > e.Epoch || !isDigest(e.Digest) {
+			errs = append(errs, fmt.Errorf("epoch %d: name %q, channel %q, epoch %d, minimum %d, digest %q", i, e.Name, e.Channel, e.Epoch, e.Minimum, e.Digest))
 		}
 	}
 	for i, m := range s.Images {
@@ -191,6 +194,14 @@ func (s *State) marshal() ([]byte, error) {
 func (s *State) Image(digest string) *Image {
 	if i := slices.IndexFunc(s.Images, func(m Image) bool { return m.Digest == digest }); i >= 0 {
 		return &s.Images[i]
+	}
+	return nil
+}
+
+// epoch returns what was acquired of a name in a channel, or nil.
+func (s *State) epoch(name, channel string) *Epoch {
+	if i := slices.IndexFunc(s.Epochs, func(e Epoch) bool { return e.Name == name && e.Channel == channel }); i >= 0 {
+		return &s.Epochs[i]
 	}
 	return nil
 }

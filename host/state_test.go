@@ -19,7 +19,7 @@ var digestA = "sha256:" + strings.Repeat("a", 64)
 func sampleState() *State {
 	return &State{
 		Version: 1, Policy: "/etc/iscadm/policy.json",
-		Epochs:    []Epoch{{"web", "stable", 7, digestA}},
+		Epochs:    []Epoch{{"web", "stable", 7, digestA, 5}},
 		Images:    []Image{{Digest: digestA, Name: "web", Version: "1", OS: "linux", Arch: "amd64", Platforms: []string{"dir"}}},
 		Instances: []Instance{{Name: "web01", Image: digestA, Platform: "dir", Place: "/zones", Site: Site{Hostname: "web01"}}},
 	}
@@ -103,7 +103,7 @@ func TestDamagedState(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := h.Acquire(t.Context(), "web", "stable", 7, digestA); err != nil {
+	if err := h.Acquire(t.Context(), Epoch{"web", "stable", 7, digestA, 0}); err != nil {
 		t.Fatal(err)
 	}
 	path := filepath.Join(dir, stateFile)
@@ -116,7 +116,7 @@ func TestDamagedState(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, openErr := Open(t.Context(), dir)
-	for _, err := range []error{openErr, h.Acquire(t.Context(), "web", "stable", 8, digestA)} {
+	for _, err := range []error{openErr, h.Acquire(t.Context(), Epoch{"web", "stable", 8, digestA, 0})} {
 		if err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "damaged") {
 			t.Errorf("error %v", err)
 		}
@@ -135,25 +135,46 @@ func TestAcquire(t *testing.T) {
 	for _, test := range []struct {
 		channel string
 		epoch   int64
+		minimum int64
 		digest  string
 		ok      bool
 	}{
-		{"stable", 3, digestA, true},
-		{"stable", 3, digestA, true},
-		{"stable", 3, digestB, false},
-		{"stable", 2, digestA, false},
-		{"testing", 1, digestB, true},
-		{"stable", 9, digestB, true},
-		{"stable", 3, digestA, false},
+		{"stable", 3, 2, digestA, true},
+		{"stable", 3, 0, digestA, true},
+		{"stable", 3, 3, digestB, false},
+		{"stable", 2, 0, digestA, false},
+		{"testing", 1, 0, digestB, true},
+		{"stable", 9, 1, digestB, true},
+		{"stable", 3, 0, digestA, false},
 	} {
-		err := h.Acquire(t.Context(), "web", test.channel, test.epoch, test.digest)
+		err := h.Acquire(t.Context(), Epoch{"web", test.channel, test.epoch, test.digest, test.minimum})
 		var old *EpochError
 		if test.ok != (err == nil) || err != nil && !errors.As(err, &old) {
 			t.Errorf("%+v: %v", test, err)
 		}
 	}
-	if err := h.Acquire(t.Context(), "web", "stable", 10, "sha256:x"); err == nil {
+	if err := h.Acquire(t.Context(), Epoch{"web", "stable", 10, "sha256:x", 0}); err == nil {
 		t.Error("a malformed digest was noted")
+	}
+	minimum := func(want int64) {
+		t.Helper()
+		s, err := h.View()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e := s.epoch("web", "stable"); e.Epoch != 9 || e.Minimum != want {
+			t.Errorf("%+v, want minimum %d", e, want)
+		}
+	}
+	minimum(2) // of epoch 3: never less
+	for _, raise := range []struct{ to, want int64 }{{5, 5}, {4, 5}, {100, 9}} {
+		if err := h.Withdraw(t.Context(), "web", "stable", raise.to); err != nil {
+			t.Fatal(err)
+		}
+		minimum(raise.want)
+	}
+	if err := h.Withdraw(t.Context(), "web", "nothing", 5); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -166,7 +187,7 @@ func TestUpdateConcurrently(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 8 {
 		wg.Go(func() {
-			if err := h.Acquire(context.Background(), fmt.Sprint("image-", i), "stable", 1, digestA); err != nil {
+			if err := h.Acquire(context.Background(), Epoch{fmt.Sprint("image-", i), "stable", 1, digestA, 0}); err != nil {
 				t.Error(err)
 			}
 		})

@@ -98,12 +98,21 @@ func (b *Bundle) Marshal() ([]byte, error) {
 	return json.Marshal(bundleJSON{
 		MediaType:            TypeBundle,
 		VerificationMaterial: materialJSON{PublicKey: &publicKeyJSON{Hint: b.Hint}},
-		DSSEEnvelope: &envelope{
-			Payload:     base64.StdEncoding.EncodeToString(b.Payload),
-			PayloadType: TypePayload,
-			Signatures:  []signatureJSON{{Sig: base64.StdEncoding.EncodeToString(b.Signature)}},
-		},
+		DSSEEnvelope:         b.envelope(),
 	})
+}
+
+// Envelope encodes the DSSE envelope alone, for readers that know no bundles.
+func (b *Bundle) Envelope() ([]byte, error) {
+	return json.Marshal(b.envelope())
+}
+
+func (b *Bundle) envelope() *envelope {
+	return &envelope{
+		Payload:     base64.StdEncoding.EncodeToString(b.Payload),
+		PayloadType: TypePayload,
+		Signatures:  []signatureJSON{{Sig: base64.StdEncoding.EncodeToString(b.Signature)}},
+	}
 }
 
 // ParseBundle decodes a bundle strictly: one version, one signature, known members once each,

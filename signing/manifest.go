@@ -201,6 +201,10 @@ func ClassicLayers(manifest []byte) ([]Descriptor, error) {
 // SignatureOf returns the signature, in base64, that a layer of [ClassicLayers] carries.
 func SignatureOf(layer Descriptor) string { return layer.Annotations[annotationSignature] }
 
+// ClaimedType returns the type of the predicate that a referrer has by its annotations, those of its
+// manifest or of its entry in the list of referrers; empty if they do not say. They are not signed.
+func ClaimedType(annotations map[string]string) string { return annotations[annotationPredicate] }
+
 // Decides says whether a referrer with these annotations, those of its manifest or of its entry in
 // the list of referrers, may decide over a release. Who only verifies need not fetch others: the
 // annotations are not signed, but whoever can put a wrong one there can as well hide the referrer.

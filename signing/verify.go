@@ -84,6 +84,47 @@ func Releases(digest string, candidates []Candidate, keys ...*PublicKey) []*Rele
 	return list
 }
 
+// Attested returns the first bundle among the candidates that a key which counts now has signed, and
+// that is about the digest. What it says is not judged. The error says what is wrong with the last.
+func Attested(in Input) ([]byte, error) {
+	rule := in.Policy.Rule(in.Reference)
+	if rule == nil {
+		return nil, refuse(ReasonPolicy, "no rule of the policy fits %q", in.Reference)
+	}
+	v := &verifier{Input: &in, rule: rule, d: new(Decision), signers: map[string]bool{}}
+	last := refuse(ReasonUnsigned, "there is none")
+	for _, c := range in.Candidates {
+		refused := v.attested(c.Bundle)
+		if refused == nil {
+			return c.Bundle, nil
+		}
+		last = refused
+	}
+	return nil, last
+}
+
+func (v *verifier) attested(bundle []byte) *Error {
+	b, err := ParseBundle(bundle)
+	if err != nil {
+		return malformed(err)
+	}
+	k, refused := v.signer(b.Hint, b.Verify)
+	if refused == nil {
+		refused = v.inWindow(k)
+	}
+	if refused != nil {
+		return refused
+	}
+	s, err := ParseStatement(b.Payload)
+	switch {
+	case err != nil:
+		return malformed(err)
+	case !s.About(v.Digest):
+		return refuse(ReasonSubject, "it is about another digest")
+	}
+	return nil
+}
+
 type verifier struct {
 	*Input
 	rule *Rule
@@ -392,7 +433,7 @@ func (v *verifier) fresh(r *Release) (downgrade bool, refused *Error) {
 	return downgrade, nil
 }
 
-// nothing tells why there was nothing to choose from, by what came closest.
+// nothing tells why there was nothing to choose from, by what came last.
 func (v *verifier) nothing() *Error {
 	best := 0
 	for _, r := range v.releases {

@@ -317,3 +317,31 @@ func BenchmarkVerify(b *testing.B) {
 		}
 	}
 }
+
+func TestAttested(t *testing.T) {
+	w := newWorld(t)
+	stranger := bundle(t, key(t, "stranger"), statement(t, aRelease(), w.Digest))
+	other := bundle(t, key(t, "release"), statement(t, aRelease(), digestOf("web 1.3.0")))
+	good := bundle(t, key(t, "release"), statement(t, aRelease(), w.Digest))
+	for _, list := range [][][]byte{{}, {stranger}, {other}, {[]byte("{}")}, {stranger, other}} {
+		w.Candidates = nil
+		for _, b := range list {
+			w.add(b)
+		}
+		if got, err := Attested(w.Input); got != nil || !errors.Is(err, ErrNotVerified) {
+			t.Errorf("%d bundles: %v", len(list), err)
+		}
+	}
+	w.add(good)
+	if got, err := Attested(w.Input); err != nil || string(got) != string(good) {
+		t.Errorf("%v", err)
+	}
+	w.Policy.Rules[0].Keys[0].NotAfter = w.Now.Add(-1)
+	if _, err := Attested(w.Input); !errors.Is(err, ErrNotVerified) {
+		t.Errorf("the key's time is over: %v", err)
+	}
+	w.Policy.Rules = nil
+	if _, err := Attested(w.Input); !errors.Is(err, ErrNotVerified) {
+		t.Errorf("no rule: %v", err)
+	}
+}

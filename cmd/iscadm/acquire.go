@@ -88,7 +88,8 @@ func (a *app) acquire(ctx context.Context, h *host.Host, name, platform string, 
 	}
 	// Two that acquire at the same time are told apart here, before anything is made of the bytes.
 	if r := q.release(); r != nil && (held == nil || held.Unsigned) {
-		if err := h.Acquire(ctx, r.Name, r.Channel, r.Epoch, m.Digest()); err != nil {
+		e := host.Epoch{Name: r.Name, Channel: r.Channel, Epoch: r.Epoch, Digest: m.Digest(), Minimum: r.MinimumEpoch}
+		if err := h.Acquire(ctx, e); err != nil {
 			return nil, err
 		}
 	}

@@ -37,7 +37,7 @@ type app struct {
 func verbs() []func(*app) *cobra.Command {
 	return []func(*app) *cobra.Command{
 		newInit, newFmt, newValidate, newBuild, newLock, newInspect, newDiff, newExport,
-		newKeygen, newSign, newPromote, newRefresh, newRevoke, newVerify,
+		newKeygen, newSign, newPromote, newRefresh, newRevoke, newVerify, newAttestation, newPolicy,
 		newCopy, newPush, newPull, newClone, newStart, newStop, newList, newShow, newCheck, newReset,
 		newSnapshot, newRollback, newDestroy, newPrune, newProfile, newOVF, newServe, newDemo, newServePage,
 	}
@@ -65,17 +65,33 @@ func (a *app) command() *cobra.Command {
 	f.BoolVar(&a.noProgress, "no-progress", false, "no progress bars (there are none if stderr is no terminal)")
 	for _, v := range verbs() {
 		c := v(a)
-		if check := c.Args; check != nil {
-			c.Args = func(c *cobra.Command, args []string) error {
-				if err := check(c, args); err != nil {
-					return badInput(fmt.Errorf("%s: %w (usage: iscadm %s)", c.Name(), err, c.Use))
-				}
-				return nil
-			}
-		}
+		checkArgs(c)
 		root.AddCommand(c)
 	}
 	return root
+}
+
+// checkArgs makes wrong arguments of a verb and those below it the caller's, and shows the usage.
+func checkArgs(c *cobra.Command) {
+	for _, below := range c.Commands() {
+		checkArgs(below)
+	}
+	if c.HasSubCommands() { // it says what there is
+		c.Args = cobra.NoArgs
+		c.RunE = func(c *cobra.Command, _ []string) error {
+			c.Help()
+			return answer(statusInput)
+		}
+	}
+	if check := c.Args; check != nil {
+		c.Args = func(c *cobra.Command, args []string) error {
+			if err := check(c, args); err != nil {
+				usage, _, _ := strings.Cut(c.UseLine(), " [flags]")
+				return badInput(fmt.Errorf("%s: %w (usage: %s)", c.Name(), err, usage))
+			}
+			return nil
+		}
+	}
 }
 
 // statuses maps errors of the libraries to exit statuses; the first that fits counts.

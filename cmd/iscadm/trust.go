@@ -42,13 +42,10 @@ func (t *trustFlags) load(ctx context.Context, dir string, s *host.State) (*sign
 		return signing.ForKeys(keys...), nil
 	}
 	name := t.policy
-	if name == "" && s != nil {
-		name = s.Policy
-	}
 	if name == "" {
-		name = filepath.Join(dir, policyFile)
-		if _, err := os.Lstat(name); errors.Is(err, fs.ErrNotExist) {
-			return nil, nil
+		var err error
+		if name, err = policyOf(dir, s); err != nil || name == "" {
+			return nil, err
 		}
 	}
 	p, src, diags, err := signing.LoadPolicy(name)
@@ -59,6 +56,21 @@ func (t *trustFlags) load(ctx context.Context, dir string, s *host.State) (*sign
 		return nil, badInput(&policyError{name, src, diags})
 	}
 	return p, nil
+}
+
+// policyOf returns the path of the host's policy file, empty if it has none. s may be nil. A file that
+// was set and is gone is no reason to do without.
+func policyOf(dir string, s *host.State) (string, error) {
+	if s != nil && s.Policy != "" {
+		return s.Policy, nil
+	}
+	name := filepath.Join(dir, policyFile)
+	if _, err := os.Lstat(name); errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	} else if err != nil {
+		return "", err
+	}
+	return name, nil
 }
 
 // A policyError is all that is wrong with a policy file.
@@ -95,7 +107,7 @@ func input(ctx context.Context, from registry.Store, ref registry.Ref, digest, n
 func acquired(s *host.State) []signing.Acquired {
 	var list []signing.Acquired
 	for _, e := range s.Epochs {
-		list = append(list, signing.Acquired{Name: e.Name, Channel: e.Channel, Epoch: e.Epoch, Digest: e.Digest})
+		list = append(list, signing.Acquired{Name: e.Name, Channel: e.Channel, Epoch: e.Epoch, Digest: e.Digest, MinimumEpoch: e.Minimum})
 	}
 	return list
 }
@@ -103,6 +115,11 @@ func acquired(s *host.State) []signing.Acquired {
 // note keeps what a decision says of an image that this host holds, for check to report.
 func note(ctx context.Context, h *host.Host, s *host.State, d *signing.Decision) error {
 	m := s.Image(d.Digest)
+	if r := d.Release; r != nil && m != nil && !m.Unsigned && r.MinimumEpoch > 0 {
+		if err := h.Withdraw(ctx, r.Name, r.Channel, r.MinimumEpoch); err != nil {
+			return err
+		}
+	}
 	switch {
 	case m == nil:
 		return nil
