@@ -42,6 +42,21 @@ func (l *Layout) Apply(root Root, epoch time.Time) error {
 			return fmt.Errorf("scratch: %w", err)
 		}
 	}
+	if l.Swap != nil {
+		if err := b.swap(); err != nil {
+			return fmt.Errorf("swap: %w", err)
+		}
+	}
+	if l.Identity != nil {
+		if err := b.identity(); err != nil {
+			return fmt.Errorf("identity: %w", err)
+		}
+	}
+	if l.Network != nil && l.OS == Linux {
+		if err := b.ownFilter(); err != nil {
+			return fmt.Errorf("network: %w", err)
+		}
+	}
 	for i := range l.Services {
 		s := &l.Services[i]
 		bake := b.manifest
@@ -83,6 +98,9 @@ func (b *baker) accounts() error {
 		if !has(group, s.Group) {
 			errs = append(errs, fmt.Errorf("service %q: there is no group %q, neither in the spec nor in the base", s.Name, s.Group))
 		}
+	}
+	if id := b.layout.Identity; id != nil && !has(passwd, id.User) {
+		errs = append(errs, fmt.Errorf("identity: there is no user %q, neither in the spec nor in the base", id.User))
 	}
 	return errors.Join(errs...)
 }
@@ -170,8 +188,13 @@ func (b *baker) manifest(s *Service) error {
 		return err
 	}
 	for i, w := range argv {
-		argv[i] = strings.ReplaceAll(shellQuote(w), "%", "%%") // smf_method(7), method tokens
+		argv[i] = shellQuote(w)
 	}
+	exec := strings.Join(argv, " ")
+	if s.EnvironmentFile != "" {
+		exec = "/bin/sh -c " + shellQuote("set -a; . "+s.EnvironmentFile+"; set +a; exec "+exec)
+	}
+	exec = strings.ReplaceAll(exec, "%", "%%") // smf_method(7), method tokens
 	service := el("service", "name", "site/"+s.Name, "type", "service", "version", "1").with(
 		el("create_default_instance", "enabled", "true"),
 		el("single_instance"),
@@ -189,7 +212,7 @@ func (b *baker) manifest(s *Service) error {
 	}
 	service = service.with(
 		s.methodContext(),
-		el("exec_method", "type", "method", "name", "start", "exec", strings.Join(argv, " "), "timeout_seconds", "0"),
+		el("exec_method", "type", "method", "name", "start", "exec", exec, "timeout_seconds", "0"),
 		el("exec_method", "type", "method", "name", "stop", "exec", ":kill", "timeout_seconds", fmt.Sprint(s.timeout())),
 		el("property_group", "name", "startd", "type", "framework").with(
 			el("propval", "name", "duration", "type", "astring", "value", "child")),

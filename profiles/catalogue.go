@@ -8,8 +8,9 @@ import (
 // Controls is the catalogue, sorted by id. To add a control is to add its entry here or in one of
 // the lists below: documentation, audit and the test of idempotence follow from it.
 var Controls = func() []Control {
-	all := slices.Concat(platformControls, auditControls, serviceControls, networkControls, accountControls,
-		sshControls, fileControls, zoneControls)
+	all := slices.Concat(platformControls, kernelControls, auditControls, trailControls, serviceControls, exposureControls,
+		networkControls, packetControls, accountControls, passwordControls, loginControls, sshControls, warningControls,
+		fileControls, permissionControls, integrityControls, zoneControls, linuxKernelControls, linuxSystemControls)
 	slices.SortFunc(all, func(a, b Control) int { return strings.Compare(a.ID, b.ID) })
 	return all
 }()
@@ -105,9 +106,10 @@ var auditControls = []Control{
 		Title: "Auditing runs",
 		Why:   "What happened can only be told from records that were written then.",
 		Refs:  []string{"STIG SOL-11.1-010040"},
-		On: map[string]Method{Illumos: {
-			How: "system/auditd:default enabled", SMF: enable("system/auditd"),
-		}},
+		On: map[string]Method{
+			Illumos: {How: "system/auditd:default enabled", SMF: enable("system/auditd")},
+			Linux:   started("auditd.service"),
+		},
 	},
 	{
 		ID:    "B02",
@@ -117,10 +119,18 @@ var auditControls = []Control{
 		Parameters: []Parameter{{
 			Name: "audit_flags", Default: "lo,am,aa,ps,fd,fm,-fa,ex", Type: List, What: "audit classes of /etc/security/audit_class, see audit_flags(7)",
 		}},
-		On: map[string]Method{Illumos: {
-			How: "system/auditd:default preselection/flags",
-			SMF: properties("system/auditd", "default", "preselection", "flags", "astring", "${audit_flags}"),
-		}},
+		On: map[string]Method{
+			Illumos: {
+				How: "system/auditd:default preselection/flags",
+				SMF: properties("system/auditd", "default", "preselection", "flags", "astring", "${audit_flags}"),
+			},
+			Linux: {
+				How:   "etc/audit/rules.d/50-isc.rules: accounts, rights, logins, time, network, mounts, modules, refused access",
+				Globs: []string{"etc/audit/rules.d/50-isc.rules"},
+				Needs: auditd,
+				Edits: file("etc/audit/rules.d/50-isc.rules", 0o640, auditRules),
+			},
+		},
 	},
 	{
 		ID:    "B03",
@@ -137,10 +147,19 @@ var auditControls = []Control{
 		Title: "Arguments of executed programs are audited",
 		Why:   "That sh ran says little, what it ran with says all.",
 		Refs:  []string{"STIG SOL-11.1-010300"},
-		On: map[string]Method{Illumos: {
-			How: "system/auditd:default policy/argv = true",
-			SMF: properties("system/auditd", "default", "policy", "argv", "boolean", "true"),
-		}},
+		On: map[string]Method{
+			Illumos: {
+				How: "system/auditd:default policy/argv = true",
+				SMF: properties("system/auditd", "default", "policy", "argv", "boolean", "true"),
+			},
+			Linux: {
+				How:   "etc/audit/rules.d/51-isc-exec.rules: execve of programs that run as root for somebody else",
+				Globs: []string{"etc/audit/rules.d/51-isc-exec.rules"},
+				Needs: auditd,
+				Edits: file("etc/audit/rules.d/51-isc-exec.rules", 0o640,
+					"-a always,exit -F arch=b64 -S execve -C uid!=euid -F euid=0 -k exec\n-a always,exit -F arch=b64 -S execve -F auid>=1000 -F auid!=unset -k exec\n"),
+			},
+		},
 	},
 	{
 		ID:    "B05",

@@ -94,12 +94,15 @@ var accountControls = []Control{
 		Title: "Accounts lock after failed logins",
 		Why:   "Guessing a password must not be free.",
 		Refs:  []string{"STIG SOL-11.1-040140", "CIS 6.15"},
-		On: map[string]Method{Illumos: {
-			How:   "etc/default/login: RETRIES 3; etc/security/policy.conf: LOCK_AFTER_RETRIES YES",
-			Globs: []string{"etc/default/login", "etc/security/policy.conf"},
-			Edits: all(settings(setAssignment, "etc/default/login", "RETRIES", "3"),
-				settings(setAssignment, "etc/security/policy.conf", "LOCK_AFTER_RETRIES", "YES")),
-		}},
+		On: map[string]Method{
+			Illumos: {
+				How:   "etc/default/login: RETRIES 3; etc/security/policy.conf: LOCK_AFTER_RETRIES YES",
+				Globs: []string{"etc/default/login", "etc/security/policy.conf"},
+				Edits: all(settings(setAssignment, "etc/default/login", "RETRIES", "3"),
+					settings(setAssignment, "etc/security/policy.conf", "LOCK_AFTER_RETRIES", "YES")),
+			},
+			Linux: needed(setAssignment, "etc/security/faillock.conf", "deny", "3", "unlock_time", "900"),
+		},
 	},
 	{
 		ID:         "E16",
@@ -108,8 +111,13 @@ var accountControls = []Control{
 		Refs:       []string{"STIG SOL-11.1-040250", "CIS 7.3"},
 		Parameters: []Parameter{{Name: "umask", Default: "077", Type: Octal, What: "octal file creation mask of logins"}},
 		On: map[string]Method{
-			Illumos: assign("etc/default/login", "UMASK", "${umask}"),
-			Linux:   define("UMASK", "${umask}"),
+			Illumos: {
+				How:   "etc/default/login: UMASK ${umask}; etc/profile and etc/.login: umask ${umask}",
+				Globs: []string{"etc/default/login", "etc/profile", "etc/.login"},
+				Edits: all(settings(setAssignment, "etc/default/login", "UMASK", "${umask}"),
+					settings(setCommand, "etc/profile", "umask", "${umask}"), settings(setCommand, "etc/.login", "umask", "${umask}")),
+			},
+			Linux: define("UMASK", "${umask}"),
 		},
 	},
 	{

@@ -107,24 +107,6 @@ func where(name string, on map[string]Method) map[string]Method {
 	return on
 }
 
-// each calls do with every entry that matches the pattern.
-func each(root Root, pattern string, do func(*image.Entry) error) error {
-	names, err := root.Glob(pattern)
-	if err != nil {
-		return err
-	}
-	for _, n := range names {
-		e, err := root.Stat(n)
-		if err != nil {
-			return err
-		}
-		if err := do(e); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 func sticky(root Root, _ *Params) error {
 	return each(root, "**", func(e *image.Entry) error {
 		if !e.IsDir() || e.Mode&0o002 == 0 {

@@ -7,6 +7,10 @@ var sshControls = []Control{
 		Refs: []string{"STIG SOL-11.1-040330", "CIS 6.3"}, On: sshd("X11Forwarding", "no"),
 	},
 	{
+		ID: "S02", Title: "Forwarded X11 would listen to the machine itself only", Why: "If S01 is waived, the display should not be everybody's.",
+		Refs: []string{"STIG SOL-11.1-040331"}, On: sshd("X11UseLocalhost", "yes"),
+	},
+	{
 		ID: "S03", Title: "ssh ends a connection after a few failed logins", Why: "Guessing must not be cheap.",
 		Refs: []string{"STIG SOL-11.1-040340", "CIS 6.4"}, On: sshd("MaxAuthTries", "3"),
 	},
@@ -34,8 +38,22 @@ var sshControls = []Control{
 		Refs: []string{"STIG SOL-11.1-050390", "CIS 8.2"}, On: sshd("Banner", "/etc/issue"),
 	},
 	{
+		ID: "S09", Title: "ssh tells of the last login", Why: "Who did not log in then knows that somebody else did.",
+		Refs: []string{"STIG SOL-11.1-040450"}, On: sshd("PrintLastLog", "yes"),
+	},
+	{
+		ID: "S10", Title: "ssh speaks no weak cipher", Why: "What is recorded today is broken some day.",
+		Refs: []string{"STIG SOL-11.1-060130", "STIG SOL-11.1-060100", "STIG SOL-11.1-060110"},
+		Parameters: []Parameter{
+			{Name: "ssh_ciphers", Default: "chacha20-poly1305@openssh.com,aes256-gcm@openssh.com,aes128-gcm@openssh.com,aes256-ctr,aes128-ctr", Type: List, What: "ciphers, see ssh_config(5)"},
+			{Name: "ssh_macs", Default: "hmac-sha2-512-etm@openssh.com,hmac-sha2-256-etm@openssh.com,hmac-sha2-512,hmac-sha2-256", Type: List, What: "message authentication codes"},
+			{Name: "ssh_kex", Default: "curve25519-sha256,curve25519-sha256@libssh.org,ecdh-sha2-nistp384,ecdh-sha2-nistp256,diffie-hellman-group16-sha512", Type: List, What: "key exchanges"},
+		},
+		On: sshd("Ciphers", "${ssh_ciphers}", "MACs", "${ssh_macs}", "KexAlgorithms", "${ssh_kex}"),
+	},
+	{
 		ID: "S11", Title: "ssh takes keys only", Why: "A key cannot be guessed, and does not leave the client.",
-		On: sshd("PasswordAuthentication", "no", "KbdInteractiveAuthentication", "no"),
+		On: sshd("PasswordAuthentication", "no", "KbdInteractiveAuthentication", "no", "AuthenticationMethods", "publickey"),
 	},
 	{
 		ID: "S12", Title: "The image holds no ssh host keys",
@@ -43,4 +61,58 @@ var sshControls = []Control{
 		Scope: ImageOnly,
 		On:    map[string]Method{Illumos: removal("etc/ssh/ssh_host_*"), Linux: removal("etc/ssh/ssh_host_*")},
 	},
+	{
+		ID:    "S13",
+		Title: "There is no ssh server",
+		Why:   "The host gets in without one, and a container for one service offers one service.",
+		On: map[string]Method{
+			Illumos: {How: "network/ssh:default disabled", SMF: disable("network/ssh")},
+			Linux:   masked("ssh.service", "sshd.service", "ssh.socket", "sshd.socket"),
+		},
+	},
+}
+
+// The W controls beyond the banner of logins.
+var warningControls = []Control{
+	{
+		ID:    "W02",
+		Title: "There is no graphical login that would have to warn",
+		Why:   "A container has no screen: C06 switches it off, and it should not be there at all.",
+		Refs:  []string{"STIG SOL-11.1-050410", "CIS 8.3", "CIS 8.4"},
+		On:    everywhere("no gdm, lightdm, sddm, xdm or dtlogin", displayPrograms, nil, unwanted(displayPrograms, "is a graphical login")),
+	},
+	{
+		ID:    "W03",
+		Title: "A server for ftp shows the banner",
+		Why:   "See W01. C04 switches such a server off.",
+		Refs:  []string{"STIG SOL-11.1-050430"},
+		On: map[string]Method{
+			Illumos: {
+				How: "etc/proftpd.conf: DisplayConnect /etc/issue", Globs: []string{"etc/proftpd.conf"}, Needs: []string{"etc/proftpd.conf"},
+				Edits: settings(setCommand, "etc/proftpd.conf", "DisplayConnect", "/etc/issue"),
+			},
+			Linux: needed(setAssignment, "etc/vsftpd.conf", "banner_file", "/etc/issue"),
+		},
+	},
+}
+
+var displayPrograms = []string{
+	"usr/sbin/gdm", "usr/sbin/gdm3", "usr/sbin/lightdm", "usr/bin/sddm", "usr/bin/xdm", "usr/dt/bin/dtlogin", "usr/lib/gdm*",
+}
+
+// unwanted returns a check that finds what matches.
+func unwanted(patterns []string, what string) func(Root, *Params) (Inspection, error) {
+	return func(root Root, _ *Params) (Inspection, error) {
+		var in Inspection
+		for _, pattern := range patterns {
+			names, err := root.Glob(pattern)
+			if err != nil {
+				return in, err
+			}
+			for _, n := range names {
+				in.Findings = append(in.Findings, Finding{n, what})
+			}
+		}
+		return in, nil
+	}
 }

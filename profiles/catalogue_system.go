@@ -43,7 +43,7 @@ var serviceControls = []Control{
 			Linux: {
 				How:   "masked where installed: " + strings.Join(linuxOff, ", "),
 				Globs: []string{"usr/lib/systemd/system/*", "etc/systemd/system/*"},
-				Edits: func(p *Params) []Edit { return []Edit{func(root Root) error { return mask(root, p) }} },
+				Edits: func(p *Params) []Edit { return []Edit{func(root Root) error { return mask(root, p, linuxOff) }} },
 			},
 		},
 	},
@@ -61,10 +61,18 @@ var serviceControls = []Control{
 		ID:    "C08",
 		Title: "The system log takes no messages from the network",
 		Why:   "Anybody could fill or forge it.",
-		On: map[string]Method{Illumos: {
-			How: "system/system-log config/log_from_remote = false",
-			SMF: properties("system/system-log", "", "config", "log_from_remote", "boolean", "false"),
-		}},
+		On: map[string]Method{
+			Illumos: {
+				How: "system/system-log config/log_from_remote = false",
+				SMF: properties("system/system-log", "", "config", "log_from_remote", "boolean", "false"),
+			},
+			Linux: {
+				How:   "etc/rsyslog.conf: imudp, imtcp and imrelp are comments",
+				Globs: []string{"etc/rsyslog.conf", "etc/rsyslog.d/*"},
+				Needs: []string{"etc/rsyslog.conf"},
+				Edits: commented(syslogNetwork, "etc/rsyslog.conf", "etc/rsyslog.d/*"),
+			},
+		},
 	},
 	{
 		ID:    "C09",
@@ -78,9 +86,9 @@ var serviceControls = []Control{
 }
 
 // mask masks the unwanted units that are installed (systemctl(1), mask).
-func mask(root Root, p *Params) error {
+func mask(root Root, p *Params, units []string) error {
 	keep := p.List("services_keep")
-	for _, unit := range linuxOff {
+	for _, unit := range units {
 		installed := false
 		for _, dir := range unitDirs {
 			ok, err := exists(root, path.Join(dir, unit))
@@ -121,25 +129,25 @@ func sysctl(pairs ...string) Method {
 
 // The D controls: the network stack and what is around it.
 var networkControls = []Control{
-	linuxNetwork("D05", "Broadcast pings are not answered", "They multiply an attacker's packets.",
+	network(stack("ip", "respond_to_echo_broadcast", "0"), "D05", "Broadcast pings are not answered", "They multiply an attacker's packets.",
 		[]string{"STIG SOL-11.1-050050"}, "net.ipv4.icmp_echo_ignore_broadcasts", "1"),
-	linuxNetwork("D07", "Redirects are ignored", "Anybody on the link could reroute traffic through himself.",
+	network(stack("ipv4", "ignore_redirect", "1", "ipv6", "ignore_redirect", "1"), "D07", "Redirects are ignored", "Anybody on the link could reroute traffic through himself.",
 		[]string{"STIG SOL-11.1-050070"},
 		"net.ipv4.conf.all.accept_redirects", "0", "net.ipv4.conf.default.accept_redirects", "0",
 		"net.ipv6.conf.all.accept_redirects", "0", "net.ipv6.conf.default.accept_redirects", "0"),
-	linuxNetwork("D08", "Packets that came in by the wrong interface are dropped", "Their source address is forged, or the network is broken.",
+	network(stack("ipv4", "strict_dst_multihoming", "1", "ipv6", "strict_dst_multihoming", "1"), "D08", "Packets that came in by the wrong interface are dropped", "Their source address is forged, or the network is broken.",
 		[]string{"STIG SOL-11.1-050080"}, "net.ipv4.conf.all.rp_filter", "1", "net.ipv4.conf.default.rp_filter", "1"),
-	linuxNetwork("D09", "Redirects are not sent", "A container is no router.",
+	network(stack("ipv4", "send_redirects", "0", "ipv6", "send_redirects", "0"), "D09", "Redirects are not sent", "A container is no router.",
 		[]string{"STIG SOL-11.1-050090"}, "net.ipv4.conf.all.send_redirects", "0", "net.ipv4.conf.default.send_redirects", "0"),
-	linuxNetwork("D10", "Source-routed packets are dropped", "The sender must not choose the way around filters.",
+	network(stack("tcp", "rev_src_routes", "0"), "D10", "Source-routed packets are dropped", "The sender must not choose the way around filters.",
 		[]string{"STIG SOL-11.1-050100"},
 		"net.ipv4.conf.all.accept_source_route", "0", "net.ipv4.conf.default.accept_source_route", "0",
 		"net.ipv6.conf.all.accept_source_route", "0", "net.ipv6.conf.default.accept_source_route", "0"),
-	linuxNetwork("D11", "Half-open connections do not fill the queue", "A SYN flood is cheap.",
+	network(stack("tcp", "conn_req_max_q0", "4096"), "D11", "Half-open connections do not fill the queue", "A SYN flood is cheap.",
 		[]string{"STIG SOL-11.1-050110"}, "net.ipv4.tcp_max_syn_backlog", "4096", "net.ipv4.tcp_syncookies", "1"),
-	linuxNetwork("D12", "Queues of connections to accept are long enough", "A short one is filled easily.",
+	network(stack("tcp", "conn_req_max_q", "1024"), "D12", "Queues of connections to accept are long enough", "A short one is filled easily.",
 		[]string{"STIG SOL-11.1-050120"}, "net.core.somaxconn", "1024"),
-	linuxNetwork("D13", "Packets are not forwarded", "A container is no router.",
+	network(routing, "D13", "Packets are not forwarded", "A container is no router.",
 		[]string{"STIG SOL-11.1-050130", "CIS 3.17"}, "net.ipv4.ip_forward", "0", "net.ipv6.conf.all.forwarding", "0"),
 	{
 		ID:    "D14",
@@ -173,6 +181,12 @@ var networkControls = []Control{
 	},
 }
 
-func linuxNetwork(id, title, why string, refs []string, pairs ...string) Control {
-	return Control{ID: id, Title: title, Why: why, Refs: refs, On: map[string]Method{Linux: sysctl(pairs...)}}
+func network(illumos Method, id, title, why string, refs []string, pairs ...string) Control {
+	return Control{ID: id, Title: title, Why: why, Refs: refs, On: map[string]Method{Illumos: illumos, Linux: sysctl(pairs...)}}
+}
+
+// routing is what forwards packets and learns routes on illumos (routeadm(8)).
+var routing = Method{
+	How: "network/ipv4-forwarding, network/ipv6-forwarding, network/routing/route, ripng and rdisc disabled",
+	SMF: disable("network/ipv4-forwarding", "network/ipv6-forwarding", "network/routing/route", "network/routing/ripng:default", "network/routing/rdisc"),
 }

@@ -134,6 +134,10 @@ func (l *Layout) Check() []error {
 	if n := l.Network; n != nil {
 		c.ports("network: allow", n.Allow)
 		c.ports("network: outbound", n.Outbound)
+		c.publish(l)
+	}
+	if id := l.Identity; id != nil && id.User != "" && !nameOK(id.User) {
+		c.addf("identity: user %q is no name of an account", id.User)
 	}
 	c.limits(l.Limits)
 	c.mounts(l)
@@ -248,8 +252,8 @@ func (c *checker) services(l *Layout) {
 			c.addf("%s: the name is not made of lower-case letters, digits and inner hyphens", block)
 		case names[s.Name]:
 			c.addf("%s: there are two", block)
-		case s.Name == scratchService:
-			c.addf("%s: the name is taken by the scratch space", block)
+		case slices.Contains([]string{scratchService, swapService, identityService, netparams}, s.Name):
+			c.addf("%s: the name is taken by a service of every image", block)
 		}
 		names[s.Name] = true
 		argv, err := words(s.Exec)
@@ -270,7 +274,11 @@ func (c *checker) services(l *Layout) {
 		if s.Directory != "" {
 			c.path(block, "directory", s.Directory)
 		}
-		for k, v := range s.Environment {
+		if s.EnvironmentFile != "" {
+			c.path(block, "environment_file", s.EnvironmentFile)
+		}
+		for _, k := range sortedKeys(s.Environment) {
+			v := s.Environment[k]
 			if !envName(k) || strings.ContainsFunc(v, unfit) {
 				c.addf("%s: environment %q: bad name, or a control character in its value", block, k)
 			}
@@ -333,6 +341,26 @@ func (c *checker) ports(block string, ports []string) {
 			c.addf("%s: %w", block, err)
 		} else if slices.Contains(ports[:i], p) {
 			c.addf("%s: %s stands twice", block, p)
+		}
+	}
+}
+
+// publish checks the redirects: to a port that is let in, of the same protocol.
+func (c *checker) publish(l *Layout) {
+	inbound := l.Inbound()
+	for _, k := range sortedKeys(l.Network.Publish) {
+		v := l.Network.Publish[k]
+		from, ferr := ParsePort(k)
+		to, terr := ParsePort(v)
+		switch {
+		case ferr != nil:
+			c.addf("network: publish %w", ferr)
+		case terr != nil:
+			c.addf("network: publish %q: %w", k, terr)
+		case from.Protocol != to.Protocol:
+			c.addf("network: publish %q: %s has another protocol", k, v)
+		case !slices.Contains(inbound, v):
+			c.addf("network: publish %q: %s is not let in", k, v)
 		}
 	}
 }

@@ -39,9 +39,10 @@ type Scope int
 const (
 	Both      Scope = iota // images and live machines
 	ImageOnly              // only while an image is built
+	LiveOnly               // only on live machines: no file of an image says it
 )
 
-func (s Scope) String() string { return [...]string{"both", "image"}[s] }
+func (s Scope) String() string { return [...]string{"both", "image", "live"}[s] }
 
 // A Parameter is a value of a control that a profile or a spec may set.
 type Parameter struct {
@@ -97,7 +98,7 @@ func (t ParameterType) check(v string) error {
 }
 
 // A Method is how a control is kept on one operating system: at least one of Edits, SMF, Zone,
-// Dock and Check.
+// Dock, Check and Live.
 type Method struct {
 	How   string   // for people: what is set where
 	Globs []string // what Edits and Check read or write: what has to be fetched of a live machine
@@ -110,6 +111,7 @@ type Method struct {
 	Zone  func(z *Zone) // settings of the zone
 	Dock  string        // what the host has to provide, for people
 	Check func(Root, *Params) (Inspection, error)
+	Live  string // the command that a running machine is set with, for people: no edit can
 }
 
 // An Inspection is the outcome of a check that is no edit.
@@ -125,6 +127,7 @@ const (
 	KindCheck = "check" // of the built tree
 	KindZone  = "zone"  // zone configuration
 	KindDock  = "dock"  // requirement on the host
+	KindLive  = "live"  // command on the running machine
 )
 
 // Kinds returns of what kinds a method is.
@@ -144,6 +147,9 @@ func (m *Method) Kinds() []string {
 	}
 	if m.Dock != "" {
 		k = append(k, KindDock)
+	}
+	if m.Live != "" {
+		k = append(k, KindLive)
 	}
 	return k
 }

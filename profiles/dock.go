@@ -34,6 +34,8 @@ type Dock struct {
 	DropPrivileges []string          `json:"dropPrivileges,omitempty"` // of limitpriv
 	ExclusiveIP    bool              `json:"exclusiveIP,omitempty"`
 	Controls       []DockRequirement `json:"controls,omitempty"`
+	// Files are the rules and commands of [Layout.NetworkFiles], by name.
+	Files map[string]string `json:"files,omitempty"`
 }
 
 // A Space is a file system that the host gives room for.
@@ -75,6 +77,9 @@ func (l *Layout) Dock(s *Selection) ([]byte, error) {
 		}
 	}
 	if r.Volumes, err = l.volumes(); err != nil {
+		return nil, err
+	}
+	if r.Files, err = l.NetworkFiles(); err != nil {
 		return nil, err
 	}
 	if s != nil {

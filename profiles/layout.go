@@ -16,6 +16,7 @@ type Layout struct {
 	Swap     *Swap     `hcl:"swap,block"`
 	Volumes  []Volume  `hcl:"volume,block"`
 	Mutables []Mutable `hcl:"mutable,block"`
+	Identity *Identity `hcl:"identity,block"`
 }
 
 // A User is a line of passwd and shadow. Its password is locked: logging in is by key or not at all.
@@ -50,12 +51,16 @@ type Service struct {
 	After       []string          `hcl:"after,optional"`      // names of services of the same spec, FMRIs or units
 	Health      string            `hcl:"health,optional"`     // http://:PORT/PATH
 	Timeout     int               `hcl:"timeout,optional"`    // of start and stop, seconds; default 60
+	// EnvironmentFile is a file of the image of NAME=value lines, quoted as for sh(1).
+	EnvironmentFile string `hcl:"environment_file,optional"`
 }
 
 // Network is the default-deny policy of the dock.
 type Network struct {
 	Allow    []string `hcl:"allow,optional"`    // inbound; default what the services listen on
 	Outbound []string `hcl:"outbound,optional"` // default nothing
+	// Publish maps ports of the host to ports of the instance: "443/tcp" = "8443/tcp".
+	Publish map[string]string `hcl:"publish,optional"`
 }
 
 // Limits are resource caps. Sizes are "2GiB", "512MiB"; zero values mean no cap.
@@ -91,4 +96,10 @@ type Volume struct {
 type Mutable struct {
 	Paths []string `hcl:"paths"`
 	Rule  string   `hcl:"rule"` // any, append or reset
+}
+
+// Identity has instances take their name and the keys that may log in from the host at first start,
+// and make host keys of their own: a file /etc/isc/identity, or the metadata of SmartOS and OmniOS.
+type Identity struct {
+	User string `hcl:"user,optional"` // whose keys they are; default: nobody's
 }

@@ -14,6 +14,8 @@ var areas = []struct{ letter, title string }{
 	{"C", "Services"},
 	{"D", "Network"},
 	{"E", "Accounts and passwords"},
+	{"K", "Cryptography, integrity and time"},
+	{"L", "Linux"},
 	{"P", "Permissions"},
 	{"S", "The ssh server"},
 	{"W", "Warnings"},
@@ -104,6 +106,7 @@ func (m *Method) kept() []string {
 		KindCheck: "check of the finished image",
 		KindZone:  "zone configuration",
 		KindDock:  "dock requirement",
+		KindLive:  "command on the running machine",
 	}
 	var all []string
 	for _, k := range m.Kinds() {

@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/hcl/v2/gohcl"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 
+	"github.com/goldenisc/packer-plugin-isc/image"
 	"github.com/goldenisc/packer-plugin-isc/internal/hcltext"
 )
 
@@ -19,8 +20,12 @@ type Profile struct {
 	Title      string
 	Controls   map[string][]string // ids by operating system, in the order of the catalogue; empty: none anywhere
 	Parameters map[string]string   // defaults that differ from those of the catalogue
+	Waivers    []image.Waiver      // of everybody who uses the profile; those of an image go before
+	Rules      []Rule              // of somebody else's guide that the profile follows, sorted by id
 }
 
+// The profiles that are built in. What the guide of stig-solaris11 is and whose, its head says.
+//
 //go:embed *.hcl
 var builtin embed.FS
 
@@ -64,6 +69,11 @@ func Load(name string) (*Profile, error) {
 //	}
 //	parameters = { password_length = "20" }
 //
+// These may stand there too: extends, the name of a built-in profile whose controls, parameters,
+// waivers and rules it has; except, ids of controls that it has not; only, the systems that it is
+// for; blocks waive with control, reason and until; and rules, a map from rules of a guide to the
+// controls that keep them.
+//
 // The diagnostics hold everything that is wrong with it. The profile is never nil.
 func Parse(filename string, src []byte) (*Profile, hcl.Diagnostics) {
 	p := &Profile{Controls: map[string][]string{}, Parameters: map[string]string{}}
@@ -78,8 +88,18 @@ func Parse(filename string, src []byte) (*Profile, hcl.Diagnostics) {
 	var f struct {
 		Name       string         `hcl:"name"`
 		Title      string         `hcl:"title,optional"`
+		Extends    string         `hcl:"extends,optional"`
 		Controls   hcl.Expression `hcl:"controls"`
+		Except     hcl.Expression `hcl:"except,optional"`
+		Only       hcl.Expression `hcl:"only,optional"`
 		Parameters hcl.Expression `hcl:"parameters,optional"`
+		Rules      hcl.Expression `hcl:"rules,optional"`
+		Waive      []struct {
+			Control string    `hcl:"control"`
+			Reason  string    `hcl:"reason"`
+			Until   string    `hcl:"until"`
+			Range   hcl.Range `hcl:",def_range"`
+		} `hcl:"waive,block"`
 	}
 	diags = append(diags, gohcl.DecodeBody(file.Body, nil, &f)...)
 	if diags.HasErrors() {
@@ -89,8 +109,29 @@ func Parse(filename string, src []byte) (*Profile, hcl.Diagnostics) {
 	if !nameOK(p.Name) {
 		diags = append(diags, diagnose(start, "Invalid name", fmt.Sprintf("The name %q is not made of lower-case letters, digits and inner hyphens.", p.Name))...)
 	}
+	if f.Extends != "" {
+		base, err := Load(f.Extends)
+		if f.Extends == p.Name {
+			err = fmt.Errorf("profile %q extends itself", p.Name)
+		}
+		if err != nil {
+			return p, append(diags, diagnose(start, "Unsuitable profile to extend", err.Error())...)
+		}
+		p.Controls, p.Parameters, p.Waivers, p.Rules = base.Controls, base.Parameters, base.Waivers, base.Rules
+	}
 	diags = append(diags, p.decodeControls(f.Controls)...)
+	diags = append(diags, p.decodeExcept(f.Except)...)
+	diags = append(diags, p.decodeOnly(f.Only)...)
 	diags = append(diags, p.decodeParameters(f.Parameters)...)
+	diags = append(diags, p.decodeRules(f.Rules)...)
+	for _, w := range f.Waive {
+		waiver := image.Waiver{Control: w.Control, Reason: w.Reason, Until: w.Until}
+		for _, err := range p.checkWaivers([]image.Waiver{waiver}, "") {
+			diags = append(diags, diagnose(w.Range, "Unsuitable waiver", err.Error())...)
+		}
+		p.Waivers = slices.DeleteFunc(p.Waivers, func(o image.Waiver) bool { return o.Control == w.Control })
+		p.Waivers = append(p.Waivers, waiver)
+	}
 	return p, diags
 }
 
@@ -100,6 +141,7 @@ func diagnose(at hcl.Range, summary, detail string) hcl.Diagnostics {
 
 func (p *Profile) decodeControls(expr hcl.Expression) hcl.Diagnostics {
 	pairs, diags := hcl.ExprMap(expr)
+	seen := map[string]bool{}
 	for _, pair := range pairs {
 		var os string
 		diags = append(diags, gohcl.DecodeExpression(pair.Key, nil, &os)...)
@@ -108,10 +150,13 @@ func (p *Profile) decodeControls(expr hcl.Expression) hcl.Diagnostics {
 				fmt.Sprintf("%q is none of %s%s.", os, strings.Join(Platforms, ", "), didYouMean(os, Platforms)))...)
 			continue
 		}
-		if p.Controls[os] != nil {
+		if seen[os] {
 			diags = append(diags, diagnose(pair.Key.Range(), "Duplicate operating system", fmt.Sprintf("%q is listed twice.", os))...)
 		}
-		p.Controls[os] = []string{}
+		seen[os] = true
+		if p.Controls[os] == nil {
+			p.Controls[os] = []string{}
+		}
 		items, more := hcl.ExprList(pair.Value)
 		diags = append(diags, more...)
 		for _, item := range items {

@@ -33,6 +33,7 @@ type Report struct {
 	OS         string            `json:"os"`
 	Parameters map[string]string `json:"parameters"` // all that the controls use
 	Controls   []Result          `json:"controls"`   // in the order of the catalogue
+	Rules      []Ruled           `json:"rules,omitempty"`
 }
 
 // A Result is the outcome of one control.

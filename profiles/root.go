@@ -178,13 +178,18 @@ func rewrite(root Root, e image.Entry, change func(text string) (string, error))
 	case err != nil:
 		return err
 	case !old.IsRegular():
-		return fmt.Errorf("%q is a %s, not a file", name, image.TypeName(old.Mode))
+		return &malformedError{name, "is a " + image.TypeName(old.Mode) + ", not a file"}
+	case old.Size > maxText:
+		return &malformedError{name, fmt.Sprintf("has %d bytes: no configuration is that large", old.Size)}
 	default:
 		data, err := root.ReadFile(name)
 		if err != nil {
 			return err
 		}
 		text = string(data)
+		if problem := malformed(text); problem != "" {
+			return &malformedError{name, problem}
+		}
 		mtime := e.ModTime
 		e = *old
 		e.HardLink, e.ModTime = "", mtime
@@ -385,6 +390,8 @@ type Change struct {
 	After  *image.Entry // nil of what was removed, with all below it
 	Old    []byte       // content of a regular file before, where it changed
 	New    []byte       // and after
+
+	meta bool // only metadata changed: the content stays
 }
 
 // Changes returns what differs from the base, sorted by name. What was put as it was is no
@@ -415,7 +422,7 @@ func (o *Overlay) Changes() ([]Change, error) {
 }
 
 func (o *Overlay) change(name string, l *layered) (*Change, error) {
-	c := &Change{Name: name, After: &l.Entry, New: l.data}
+	c := &Change{Name: name, After: &l.Entry, New: l.data, meta: l.meta}
 	before, err := o.base.Stat(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return c, nil

@@ -83,14 +83,19 @@ func scratchManifest(mount string, size int64) []byte {
 // cryptsetup are the places of the program that reads crypttab at boot.
 var cryptsetup = []string{"usr/lib/systemd/systemd-cryptsetup", "lib/systemd/systemd-cryptsetup"}
 
-func (b *baker) linuxScratch(mount string, size int64) error {
-	encrypted := false
+func (b *baker) hasCryptsetup() (bool, error) {
 	for _, name := range cryptsetup {
-		ok, err := exists(b.root, name)
-		if err != nil {
-			return err
+		if ok, err := exists(b.root, name); err != nil || ok {
+			return ok, err
 		}
-		encrypted = encrypted || ok
+	}
+	return false, nil
+}
+
+func (b *baker) linuxScratch(mount string, size int64) error {
+	encrypted, err := b.hasCryptsetup()
+	if err != nil {
+		return err
 	}
 	line := []string{"tmpfs", mount, "tmpfs", fmt.Sprintf("size=%d,mode=1777,nodev,nosuid,noexec", size), "0", "0"}
 	if encrypted {

@@ -18,12 +18,13 @@ type Selection struct {
 	ids     []string
 	value   map[string]string
 	waivers []image.Waiver
+	rules   []Rule
 }
 
 // Select joins the profile with parameters and waivers for an operating system. Unknown names,
 // malformed values and dates are all reported, joined.
 func (p *Profile) Select(os string, set map[string]string, waivers []image.Waiver) (*Selection, error) {
-	s := &Selection{profile: p.Name, os: os, ids: p.Controls[os], value: map[string]string{}}
+	s := &Selection{profile: p.Name, os: os, ids: p.Controls[os], rules: p.Rules, value: map[string]string{}}
 	var errs []error
 	if !slices.Contains(Platforms, os) {
 		errs = append(errs, fmt.Errorf("no operating system %q%s", os, didYouMean(os, Platforms)))
@@ -43,12 +44,39 @@ func (p *Profile) Select(os string, set map[string]string, waivers []image.Waive
 		}
 		s.value[name] = set[name]
 	}
+	errs = append(errs, p.checkWaivers(waivers, os)...)
+	s.waivers = slices.Clone(waivers)
+	for _, w := range p.Waivers {
+		own := func(o image.Waiver) bool { return o.Control == w.Control }
+		if slices.Contains(s.ids, w.Control) && !slices.ContainsFunc(waivers, own) {
+			s.waivers = append(s.waivers, w)
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	slices.SortFunc(s.waivers, func(a, b image.Waiver) int { return strings.Compare(a.Control, b.Control) })
+	return s, nil
+}
+
+// checkWaivers returns what is wrong with waivers of controls on an operating system, or on any if
+// it is empty.
+func (p *Profile) checkWaivers(waivers []image.Waiver, os string) []error {
+	var errs []error
 	seen := map[string]bool{}
 	for _, w := range waivers {
+		held := slices.Contains(p.Controls[os], w.Control)
+		if os == "" {
+			for _, ids := range p.Controls {
+				held = held || slices.Contains(ids, w.Control)
+			}
+		}
 		switch {
 		case ControlByID(w.Control) == nil:
 			errs = append(errs, fmt.Errorf("waiver: %w", unknownControl(w.Control)))
-		case !slices.Contains(s.ids, w.Control):
+		case !held && os == "":
+			errs = append(errs, fmt.Errorf("waiver of control %q: profile %q does not hold it", w.Control, p.Name))
+		case !held:
 			errs = append(errs, fmt.Errorf("waiver of control %q: profile %q does not hold it on %s", w.Control, p.Name, os))
 		case seen[w.Control]:
 			errs = append(errs, fmt.Errorf("waiver of control %q: there are two", w.Control))
@@ -60,13 +88,8 @@ func (p *Profile) Select(os string, set map[string]string, waivers []image.Waive
 		if _, err := time.Parse(time.DateOnly, w.Until); err != nil {
 			errs = append(errs, fmt.Errorf("waiver of control %q: %q is not a day written YYYY-MM-DD", w.Control, w.Until))
 		}
-		s.waivers = append(s.waivers, w)
 	}
-	if err := errors.Join(errs...); err != nil {
-		return nil, err
-	}
-	slices.SortFunc(s.waivers, func(a, b image.Waiver) int { return strings.Compare(a.Control, b.Control) })
-	return s, nil
+	return errs
 }
 
 // Controls returns the controls of the selection that are not waived, in the order of the
@@ -123,23 +146,29 @@ func (s *Selection) params(epoch time.Time) *Params {
 
 // Apply makes every control of the selection hold that is not waived and that a root alone can
 // keep. What is new or changed gets the time epoch. The day does not matter: a waiver that has
-// ended makes [Audit] fail, it does not change bytes.
+// ended makes [Audit] fail, it does not change bytes. If a control cannot be applied the root is
+// left as it was.
 func Apply(root Root, s *Selection, epoch time.Time) error {
+	over := NewOverlay(root)
 	p := s.params(epoch)
 	for _, c := range s.Controls() {
 		m := c.On[s.os]
-		if ok, err := applicable(root, &m); err != nil {
+		if ok, err := applicable(over, &m); err != nil {
 			return fmt.Errorf("control %s: %w", c.ID, err)
 		} else if !ok {
 			continue
 		}
 		for _, edit := range m.edits(p) {
-			if err := edit(root); err != nil {
+			if err := edit(over); err != nil {
 				return fmt.Errorf("control %s: %w", c.ID, err)
 			}
 		}
 	}
-	return nil
+	changes, err := over.Changes()
+	if err != nil {
+		return err
+	}
+	return Commit(root, changes)
 }
 
 // maxFindings bounds the findings of one control in a report, which travels with the image.
@@ -150,6 +179,15 @@ func bound(f []Finding) []Finding {
 		return f
 	}
 	return append(f[:maxFindings:maxFindings], Finding{Problem: fmt.Sprintf("and %d more", len(f)-maxFindings)})
+}
+
+// orMore joins names with "or", only the first few of many.
+func orMore(names []string) string {
+	const few = 3
+	if len(names) > few {
+		return fmt.Sprintf("%s or %d others", strings.Join(names[:few], " or "), len(names)-few)
+	}
+	return strings.Join(names, " or ")
 }
 
 func applicable(root Root, m *Method) (bool, error) {
@@ -177,6 +215,7 @@ func Audit(root Root, s *Selection, today time.Time) (*Report, error) {
 		}
 		r.Controls = append(r.Controls, res)
 	}
+	r.Rules = s.ruled(r)
 	return r, nil
 }
 
@@ -191,6 +230,10 @@ func (s *Selection) audit(root Root, c *Control, today time.Time) (Result, error
 		}
 		return res, nil
 	}
+	if m.Live != "" && !m.inImage() {
+		res.Status, res.Reason = NotApplicable, "only a running machine can: "+m.How
+		return res, nil
+	}
 	if !m.inImage() {
 		res.Status, res.Reason = OnDock, m.How
 		return res, nil
@@ -200,13 +243,18 @@ func (s *Selection) audit(root Root, c *Control, today time.Time) (Result, error
 		return res, err
 	}
 	if !ok {
-		res.Status, res.Reason = NotApplicable, "there is no "+strings.Join(m.Needs, " or ")
+		res.Status, res.Reason = NotApplicable, "there is no "+orMore(m.Needs)
 		return res, nil
 	}
 	over := NewOverlay(root)
 	p := s.params(time.Time{})
 	for _, edit := range m.edits(p) {
-		if err := edit(over); err != nil {
+		err := edit(over)
+		if f, ok := asFinding(err); ok {
+			if !slices.Contains(res.Findings, f) {
+				res.Findings = append(res.Findings, f)
+			}
+		} else if err != nil {
 			return res, err
 		}
 	}

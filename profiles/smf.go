@@ -74,7 +74,7 @@ func editSite(set []Property, p *Params) Edit {
 			return err
 		default:
 			if have, err = parseSite(data); err != nil {
-				return fmt.Errorf("%q: %w", sitePath, err)
+				return &malformedError{sitePath, "is no profile: " + err.Error()}
 			}
 		}
 		for _, s := range set {
@@ -146,7 +146,7 @@ func propertyGroups(set []Property) (groups []element, enabled string) {
 			enabled = rest[0].Value
 			continue
 		}
-		g := el("property_group", "name", group, "type", "application")
+		g := el("property_group", "name", group, "type", orElse(groupTypes[group], "application"))
 		for _, p := range rest {
 			g = g.with(el("propval", "name", p.Name, "type", p.Type, "value", p.Value))
 		}
@@ -154,6 +154,10 @@ func propertyGroups(set []Property) (groups []element, enabled string) {
 	}
 	return groups, enabled
 }
+
+// groupTypes are the types of property groups that are no application's, as in their manifests:
+// svccfg takes another type for a conflict.
+var groupTypes = map[string]string{"audit_binfile": "plugin", "firewall_config_default": "com.sun,fw_configuration"}
 
 type siteGroup struct {
 	Name  string `xml:"name,attr"`

@@ -19,6 +19,14 @@ func lines(text string) []string {
 	return strings.Split(strings.TrimSuffix(text, "\n"), "\n")
 }
 
+// fields returns the words of a line, none of a comment.
+func fields(line string) []string {
+	if strings.HasPrefix(strings.TrimSpace(line), "#") {
+		return nil
+	}
+	return strings.Fields(line)
+}
+
 func unlines(l []string) string {
 	if len(l) == 0 {
 		return ""

@@ -25,9 +25,11 @@ func (b *baker) unit(s *Service) error {
 	if err := b.file(unitDir+name, 0o644, 0, []byte(text)); err != nil {
 		return err
 	}
-	return ensure(b.root, image.Entry{
-		Name: unitDir + "multi-user.target.wants/" + name, Mode: fs.ModeSymlink | 0o777, Target: "../" + name, ModTime: b.epoch,
-	}, nil)
+	return b.link(unitDir+"multi-user.target.wants/"+name, "../"+name)
+}
+
+func (b *baker) link(name, target string) error {
+	return ensure(b.root, image.Entry{Name: name, Mode: fs.ModeSymlink | 0o777, Target: target, ModTime: b.epoch}, nil)
 }
 
 // sandbox is what every service runs in, whatever it is.
@@ -89,6 +91,9 @@ func (b *baker) unitText(s *Service) (string, error) {
 	line("WorkingDirectory=%s", strings.ReplaceAll(orElse(s.Directory, "/"), "%", "%%"))
 	for _, k := range sortedKeys(s.Environment) {
 		line("Environment=%s", unitQuote(k+"="+s.Environment[k], false))
+	}
+	if s.EnvironmentFile != "" {
+		line("EnvironmentFile=%s", strings.ReplaceAll(s.EnvironmentFile, "%", "%%"))
 	}
 	line("Restart=on-failure")
 	line("RestartSec=1")

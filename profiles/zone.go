@@ -31,6 +31,16 @@ var zoneControls = []Control{
 		}},
 	},
 	{
+		ID:    "Z02",
+		Title: "The zone is given no devices",
+		Why:   "A disk that a zone can write is one that the host's kernel reads.",
+		Refs:  []string{"STIG SOL-11.1-100030"},
+		On: map[string]Method{
+			Illumos: {How: "zonecfg: no resource device", Zone: func(*Zone) {}},
+			Linux:   {How: "units: PrivateDevices; dock: no device of the host's", Dock: "the guest is given no device but its own disks and interfaces"},
+		},
+	},
+	{
 		ID:    "Z03",
 		Title: "The zone cannot use up the host",
 		Why:   "One container must not starve the others.",
@@ -46,12 +56,30 @@ var zoneControls = []Control{
 		},
 	},
 	{
+		ID:    "Z04",
+		Title: "The root goes back to what was published",
+		Why:   "What an intruder leaves must not outlive a reset.",
+		On: map[string]Method{
+			Illumos: {
+				How:  "dock: the root is a clone of a held snapshot of the image, and is reset to it",
+				Dock: "the golden snapshot of the image is held; resets roll back to it (Solaris: file-mac-profile=fixed-configuration)",
+			},
+			Linux: {
+				How:  "dock: a root that is read-only and verified (dm-verity), or a clone of a held snapshot; units: ProtectSystem=strict",
+				Dock: "the root is read-only and verified, or the golden snapshot is held and resets roll back to it",
+			},
+		},
+	},
+	{
 		ID:    "Z05",
 		Title: "The zone has its own IP stack",
 		Why:   "With a shared one it sees, and depends on, the network of others.",
-		On: map[string]Method{Illumos: {
-			How:  "zonecfg ip-type=exclusive",
-			Zone: func(z *Zone) { z.Exclusive = true },
-		}},
+		On: map[string]Method{
+			Illumos: {
+				How:  "zonecfg ip-type=exclusive",
+				Zone: func(z *Zone) { z.Exclusive = true },
+			},
+			Linux: {How: "dock: a network namespace, or interfaces of a guest", Dock: "the guest has a network of its own: no interface and no namespace of the host's"},
+		},
 	},
 }

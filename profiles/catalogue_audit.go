@@ -1,0 +1,218 @@
+package profiles
+
+import (
+	"io/fs"
+	"strings"
+
+	"github.com/goldenisc/packer-plugin-isc/image"
+)
+
+// auditd is what tells that a Linux root can audit.
+var auditd = []string{"usr/sbin/auditd", "sbin/auditd"}
+
+// auditRules is what B02 has the kernel of Linux record: the events of the STIG and of chapter 6.3
+// of CIS benchmarks, by key. The rules are those of audit.rules(7).
+const auditRules = `## Made by iscadm.
+-w /etc/passwd -p wa -k identity
+-w /etc/group -p wa -k identity
+-w /etc/shadow -p wa -k identity
+-w /etc/gshadow -p wa -k identity
+-w /etc/security/opasswd -p wa -k identity
+-w /etc/sudoers -p wa -k scope
+-w /etc/sudoers.d -p wa -k scope
+-w /etc/ssh/sshd_config -p wa -k sshd
+-w /etc/pam.d -p wa -k pam
+-w /etc/hosts -p wa -k network
+-w /etc/systemd/system -p wa -k services
+-w /etc/localtime -p wa -k time
+-w /var/log/lastlog -p wa -k logins
+-w /var/log/faillog -p wa -k logins
+-w /var/run/utmp -p wa -k session
+-w /var/log/wtmp -p wa -k session
+-w /var/log/btmp -p wa -k session
+-a always,exit -F arch=b64 -S adjtimex,settimeofday,clock_settime -k time
+-a always,exit -F arch=b64 -S sethostname,setdomainname -k network
+-a always,exit -F arch=b64 -S fchmod,fchmodat,setxattr,lsetxattr,fsetxattr,removexattr,lremovexattr,fremovexattr -F auid>=1000 -F auid!=unset -k permissions
+-a always,exit -F arch=b64 -S fchown,fchownat -F auid>=1000 -F auid!=unset -k permissions
+-a always,exit -F arch=b64 -S openat,truncate,ftruncate -F exit=-EACCES -F auid>=1000 -F auid!=unset -k access
+-a always,exit -F arch=b64 -S openat,truncate,ftruncate -F exit=-EPERM -F auid>=1000 -F auid!=unset -k access
+-a always,exit -F arch=b64 -S unlinkat,renameat,renameat2 -F auid>=1000 -F auid!=unset -k delete
+-a always,exit -F arch=b64 -S mount,umount2 -F auid>=1000 -F auid!=unset -k mounts
+-a always,exit -F arch=b64 -S init_module,finit_module,delete_module -k modules
+`
+
+// The B controls beyond what is audited: the trail and what happens to it.
+var trailControls = []Control{
+	{
+		ID:    "B07",
+		Title: "A system that cannot audit stops",
+		Why:   "Who fills the disk first could else do unseen what comes next. It costs availability, so only the strictest profiles have it.",
+		Refs:  []string{"STIG SOL-11.1-010420"},
+		On: map[string]Method{
+			Illumos: {
+				How: "system/auditd:default policy/cnt = false, policy/ahlt = true",
+				SMF: properties("system/auditd", "default", "policy", "cnt", "boolean", "false", "ahlt", "boolean", "true"),
+			},
+			Linux: needed(setAssignment, "etc/audit/auditd.conf", "disk_full_action", "HALT", "disk_error_action", "HALT"),
+		},
+	},
+	{
+		ID:    "B08",
+		Title: "The audit trail leaves room and is cut into files",
+		Why:   "A trail that fills its disk ends itself and whatever else writes there.",
+		Refs:  []string{"STIG SOL-11.1-010400", "STIG SOL-11.1-010410", "STIG SOL-11.1-010370"},
+		Parameters: []Parameter{
+			{Name: "audit_free_percent", Default: "2", Type: Number, What: "percent of the file system that stay free"},
+			{Name: "audit_file_bytes", Default: "4194304", Type: Number, What: "bytes after which a new file is begun, on illumos"},
+			{Name: "audit_file_megabytes", Default: "8", Type: Number, What: "MiB after which a new file is begun, on Linux"},
+		},
+		On: map[string]Method{
+			Illumos: {
+				How: "system/auditd:default audit_binfile: p_dir /var/audit, p_minfree ${audit_free_percent}, p_fsize ${audit_file_bytes}",
+				SMF: properties("system/auditd", "default", "audit_binfile", "p_dir", "astring", "/var/audit",
+					"p_minfree", "count", "${audit_free_percent}", "p_fsize", "count", "${audit_file_bytes}"),
+			},
+			Linux: needed(setAssignment, "etc/audit/auditd.conf", "max_log_file", "${audit_file_megabytes}",
+				"max_log_file_action", "ROTATE", "space_left_action", "SYSLOG"),
+		},
+	},
+	{
+		ID:    "B09",
+		Title: "Only root reads the audit trail",
+		Why:   "It tells what everybody did, with arguments.",
+		Refs:  []string{"STIG SOL-11.1-010440", "STIG SOL-11.1-070250"},
+		On: map[string]Method{
+			Illumos: {How: "var/audit 0750 root:root", Globs: []string{"var/audit"}, Edits: directory("var/audit", 0o750)},
+			Linux: {
+				How: "var/log/audit 0700 root:root", Globs: []string{"var/log/audit"}, Needs: auditd,
+				Edits: directory("var/log/audit", 0o700),
+			},
+		},
+	},
+	{
+		ID:    "B10",
+		Title: "Nobody is audited less than others",
+		Why:   "Flags of one account take precedence over those of the system.",
+		Refs:  []string{"STIG SOL-11.1-010360"},
+		On: map[string]Method{Illumos: {
+			How:   "etc/user_attr: no key audit_flags",
+			Globs: []string{"etc/user_attr"},
+			Needs: []string{"etc/user_attr"},
+			Edits: editFile("etc/user_attr", func(text string) (string, error) { return dropAttr(text, "audit_flags"), nil }),
+		}},
+	},
+	{
+		ID:    "B11",
+		Title: "Trouble with auditing is told to somebody",
+		Why:   "Auditing that has failed is found out else when its records are wanted.",
+		Refs:  []string{"STIG SOL-11.1-010380", "STIG SOL-11.1-010390"},
+		On: map[string]Method{
+			Illumos: {
+				How:   "etc/mail/aliases: audit_warn: root, unless it is somebody else",
+				Globs: []string{"etc/mail/aliases"},
+				Edits: alias("audit_warn", "root"),
+			},
+			Linux: needed(setAssignment, "etc/audit/auditd.conf", "action_mail_acct", "root"),
+		},
+	},
+	{
+		ID:    "B12",
+		Title: "What the benchmark's own audit class holds is audited",
+		Why:   "The benchmark adds a class cis to etc/security/audit_class and sorts events into it by hand; the classes of B02 hold the same events, and need no private tables.",
+		Refs:  []string{"CIS 4.1", "CIS 4.2", "CIS 4.3", "CIS 4.4"},
+		On: map[string]Method{Illumos: {
+			How:   "every class that B02 names is in etc/security/audit_class",
+			Globs: []string{"etc/security/audit_class"},
+			Needs: []string{"etc/security/audit_class"},
+			Check: auditClasses,
+		}},
+	},
+}
+
+// alias returns the edit that sends mail to a name somewhere (aliases(5)), unless it goes somewhere
+// already.
+func alias(name, to string) func(*Params) []Edit {
+	return func(p *Params) []Edit {
+		return []Edit{func(root Root) error {
+			e := image.Entry{Name: "etc/mail/aliases", Mode: fs.FileMode(0o644), GID: sysOf(p.OS), ModTime: p.Epoch}
+			return rewrite(root, e, func(text string) (string, error) {
+				l := lines(text)
+				for _, line := range l {
+					if have, _, ok := strings.Cut(line, ":"); ok && strings.EqualFold(strings.TrimSpace(have), name) {
+						return text, nil
+					}
+				}
+				return unlines(append(l, name+": "+to)), nil
+			})
+		}}
+	}
+}
+
+// attrs splits the last field of user_attr(5). A backslash keeps a semicolon.
+func attrs(s string) []string {
+	var all []string
+	start, skip := 0, false
+	for i := 0; i <= len(s); i++ {
+		switch {
+		case i == len(s) || s[i] == ';' && !skip:
+			if i > start {
+				all = append(all, s[start:i])
+			}
+			start = i + 1
+		case s[i] == '\\' && !skip:
+			skip = true
+			continue
+		}
+		skip = false
+	}
+	return all
+}
+
+// editAttrs lets change edit the attributes of every record of user_attr(5); a record has five
+// fields, of which the last may hold anything.
+func editAttrs(text string, change func(name string, all []string) []string) string {
+	l := lines(text)
+	for i, line := range l {
+		f := strings.SplitN(line, ":", 5)
+		if line == "" || line[0] == '#' || len(f) < 5 {
+			continue
+		}
+		f[4] = strings.Join(change(f[0], attrs(f[4])), ";")
+		l[i] = strings.Join(f, ":")
+	}
+	return keepIfSame(text, l)
+}
+
+func dropAttr(text, key string) string {
+	return editAttrs(text, func(_ string, all []string) []string {
+		var kept []string
+		for _, a := range all {
+			if !strings.HasPrefix(a, key+"=") {
+				kept = append(kept, a)
+			}
+		}
+		return kept
+	})
+}
+
+// auditClasses finds the classes that are asked for and that the system does not know: auditd
+// ignores them without a word.
+func auditClasses(root Root, p *Params) (Inspection, error) {
+	var in Inspection
+	text, err := readText(root, "etc/security/audit_class")
+	if err != nil {
+		return in, err
+	}
+	known := map[string]bool{}
+	for _, f := range records(text) { // mask:name:description
+		if len(f) > 1 {
+			known[f[1]] = true
+		}
+	}
+	for _, c := range p.List("audit_flags") {
+		if c = strings.TrimLeft(c, "+-^"); !known[c] {
+			in.Findings = append(in.Findings, Finding{"etc/security/audit_class", "there is no class " + c + ", which audit_flags asks for"})
+		}
+	}
+	return in, nil
+}

@@ -1,0 +1,40 @@
+package profiles
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+)
+
+// maxText bounds the text files of a configuration, in bytes.
+const maxText = 1 << 20
+
+// malformed says why a text cannot be edited by lines, or nothing.
+func malformed(text string) string {
+	switch {
+	case len(text) > maxText:
+		return fmt.Sprintf("has %d bytes: no configuration is that large", len(text))
+	case strings.IndexByte(text, 0) >= 0:
+		return "holds NUL bytes: it is no text"
+	case strings.Contains(text, "\r\n"):
+		return "has the line ends of DOS, which programs take for part of the values"
+	case !utf8.ValidString(text) && strings.Count(text, "\n") == 0:
+		return "is no text"
+	}
+	return ""
+}
+
+// A malformedError is about a file of the root that no edit can put right.
+type malformedError struct{ name, problem string }
+
+func (e *malformedError) Error() string { return fmt.Sprintf("%q %s", e.name, e.problem) }
+
+// asFinding returns what an error says about a file of the root; other errors are none.
+func asFinding(err error) (Finding, bool) {
+	var m *malformedError
+	if errors.As(err, &m) {
+		return Finding{m.name, m.problem}, true
+	}
+	return Finding{}, false
+}

@@ -1,0 +1,81 @@
+#!/bin/sh
+#
+# Gives an instance its own identity at its first start: its name, the keys that may log in, and
+# host keys for ssh. An image is sealed: it has none of these.
+#
+# The first of these that is there is read:
+#   /etc/isc/identity   a file that the host puts into the instance, of the lines
+#                         hostname=NAME
+#                         authorized_key=ssh-ed25519 AAAA… (repeatable)
+#   mdata-get(8)        the metadata hostname and root_authorized_keys of SmartOS and OmniOS
+#
+# usage: isc-identity USER, the account that the keys are for ("-": none)
+
+PATH=/usr/sbin:/usr/bin:/sbin:/bin
+export PATH
+
+root=${ISC_ROOT:-} # of tests
+input=$root/etc/isc/identity
+done=$root/etc/isc/identified
+
+if [ $# -ne 1 ]; then
+	echo "usage: $0 USER" >&2
+	exit 96
+fi
+if [ -e "$done" ]; then
+	exit 0
+fi
+
+name=
+keys=
+if [ -f "$input" ]; then
+	name=$(sed -n 's/^hostname=//p' "$input" | head -n 1)
+	keys=$(sed -n 's/^authorized_key=//p' "$input")
+elif command -v mdata-get >/dev/null 2>&1; then
+	name=$(mdata-get hostname 2>/dev/null)
+	keys=$(mdata-get root_authorized_keys 2>/dev/null)
+fi
+
+# A name is that of RFC 1123; what else stands there is not written anywhere.
+case "$name" in
+"") ;;
+-* | *[!A-Za-z0-9.-]*)
+	echo "hostname: $name is no name" >&2
+	exit 96
+	;;
+*)
+	if [ -d "$root/etc/svc" ]; then
+		echo "$name" >"$root/etc/nodename" || exit 95
+	else
+		echo "$name" >"$root/etc/hostname" || exit 95
+	fi
+	if [ -z "$root" ]; then
+		hostname "$name" || exit 95
+	fi
+	;;
+esac
+
+if [ -n "$keys" ] && [ "$1" != - ]; then
+	entry=$(grep "^$1:" "$root/etc/passwd")
+	home=$(echo "$entry" | cut -d: -f6)
+	ids=$(echo "$entry" | cut -d: -f3,4)
+	case "$home" in
+	"" | /)
+		echo "$1 has no home for keys" >&2
+		exit 96
+		;;
+	esac
+	umask 077
+	mkdir -p "$root$home/.ssh" || exit 95
+	printf '%s\n' "$keys" >"$root$home/.ssh/authorized_keys" || exit 95
+	if [ -z "$root" ]; then
+		chown -R "$ids" "$home/.ssh" || exit 95
+	fi
+fi
+
+if [ -z "$root" ] && [ -d /etc/ssh ] && command -v ssh-keygen >/dev/null 2>&1; then
+	ssh-keygen -A || exit 95
+fi
+mkdir -p "$root/etc/isc" || exit 95
+: >"$done" || exit 95
+exit 0

@@ -1,0 +1,302 @@
+package profiles
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Rules of packet filters that drop what the layout does not name. Values in them are numbers and
+// tokens only, so nothing of a spec can break out of a rule.
+//
+// The tokens are those of [Layout.Zonecfg], and @IP@, the address without its prefix length,
+// @OUTSIDE@, the interface of the host that published ports come in by, and @UPLINK@, the etherstub
+// or link that the VNIC is made over.
+
+// byProtocol parts ports by protocol, sorted by number.
+func byProtocol(ports []string) (tcp, udp []int, err error) {
+	for _, s := range ports {
+		p, err := ParsePort(s)
+		if err != nil {
+			return nil, nil, err
+		}
+		if p.Protocol == "tcp" {
+			tcp = append(tcp, p.Number)
+		} else {
+			udp = append(udp, p.Number)
+		}
+	}
+	slices.Sort(tcp)
+	slices.Sort(udp)
+	return slices.Compact(tcp), slices.Compact(udp), nil
+}
+
+// outbound returns the ports that programs may call.
+func (l *Layout) outbound() []string {
+	if l.Network == nil {
+		return nil
+	}
+	return l.Network.Outbound
+}
+
+// A redirect sends a port of the host's to one of the instance's.
+type redirect struct{ from, to Port }
+
+// redirects returns the published ports, sorted.
+func (l *Layout) redirects() ([]redirect, error) {
+	if l.Network == nil {
+		return nil, nil
+	}
+	var all []redirect
+	for _, k := range sortedKeys(l.Network.Publish) {
+		from, err := ParsePort(k)
+		if err != nil {
+			return nil, err
+		}
+		to, err := ParsePort(l.Network.Publish[k])
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, redirect{from, to})
+	}
+	return all, nil
+}
+
+// numbers writes a set of nft(8).
+func numbers(ports []int) string {
+	return "{ " + strings.Trim(strings.ReplaceAll(fmt.Sprint(ports), " ", ", "), "[]") + " }"
+}
+
+// nftables returns the rules of nft(8) that an image filters itself with.
+func (l *Layout) nftables() ([]byte, error) {
+	inTCP, inUDP, err := byProtocol(l.Inbound())
+	if err != nil {
+		return nil, err
+	}
+	outTCP, outUDP, err := byProtocol(l.outbound())
+	if err != nil {
+		return nil, err
+	}
+	var b bytes.Buffer
+	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	accept := func(proto string, ports []int) {
+		if len(ports) > 0 {
+			line("\t\t%s dport %s ct state new accept", proto, numbers(ports))
+		}
+	}
+	line("#!/usr/sbin/nft -f")
+	line("# Made by iscadm. What no rule names is dropped. Changes are drift.")
+	line("flush ruleset")
+	line("table inet isc {")
+	line("\tchain input {")
+	line("\t\ttype filter hook input priority 0; policy drop;")
+	line("\t\tiif lo accept")
+	line("\t\tct state established,related accept")
+	line("\t\tct state invalid drop")
+	line("\t\ticmpv6 type { destination-unreachable, packet-too-big, time-exceeded, parameter-problem, nd-neighbor-solicit, nd-neighbor-advert, nd-router-advert } accept")
+	line("\t\ticmp type { destination-unreachable, time-exceeded, parameter-problem } accept")
+	accept("tcp", inTCP)
+	accept("udp", inUDP)
+	line("\t}")
+	line("\tchain forward {")
+	line("\t\ttype filter hook forward priority 0; policy drop;")
+	line("\t}")
+	line("\tchain output {")
+	// Without a network block nothing is known of what programs call, and the dock is to say it.
+	policy := "accept"
+	if l.Network != nil {
+		policy = "drop"
+	}
+	line("\t\ttype filter hook output priority 0; policy %s;", policy)
+	line("\t\toif lo accept")
+	line("\t\tct state established,related accept")
+	line("\t\ticmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit } accept")
+	accept("tcp", outTCP)
+	accept("udp", outUDP)
+	line("\t}")
+	line("}")
+	return b.Bytes(), nil
+}
+
+const (
+	ruleHead = "# Made by iscadm for the image %s. What no rule names is dropped.\n"
+	noRoutes = "block in log quick all with opt lsrr\nblock in log quick all with opt ssrr\n"
+)
+
+// ipf returns the rules of ipf(5) of a zone: on OmniOS the host keeps them outside of the zone's
+// root, as ZONEPATH/etc/ipf.conf and ipf6.conf.
+func (l *Layout) ipf(six bool) ([]byte, error) {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, ruleHead, l.Name)
+	b.WriteString("block in log all\nblock out log all\npass in quick on lo0 all\npass out quick on lo0 all\n")
+	if six {
+		b.WriteString("pass in quick proto ipv6-icmp all\npass out quick proto ipv6-icmp all\n")
+	} else {
+		b.WriteString(noRoutes)
+	}
+	for _, side := range []struct {
+		way   string
+		ports []string
+	}{{"in", l.Inbound()}, {"out", l.outbound()}} {
+		tcp, udp, err := byProtocol(side.ports)
+		if err != nil {
+			return nil, err
+		}
+		for _, n := range tcp {
+			fmt.Fprintf(&b, "pass %s quick proto tcp from any to any port = %d flags S keep state\n", side.way, n)
+		}
+		for _, n := range udp {
+			fmt.Fprintf(&b, "pass %s quick proto udp from any to any port = %d keep state\n", side.way, n)
+		}
+	}
+	return b.Bytes(), nil
+}
+
+// ipnat returns the rules of ipnat(5) of the host, and pf those of Solaris 11.4, which has pf.conf(7)
+// for both.
+func (l *Layout) ipnat() ([]byte, error) {
+	all, err := l.redirects()
+	if err != nil {
+		return nil, err
+	}
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "# Made by iscadm for the image %s: what is published, and the way out.\n", l.Name)
+	for _, r := range all {
+		fmt.Fprintf(&b, "rdr @OUTSIDE@ 0.0.0.0/0 port %d -> @IP@ port %d %s\n", r.from.Number, r.to.Number, r.from.Protocol)
+	}
+	if len(l.outbound()) > 0 {
+		b.WriteString("map @OUTSIDE@ @IP@/32 -> 0/32 portmap tcp/udp auto\nmap @OUTSIDE@ @IP@/32 -> 0/32\n")
+	}
+	return b.Bytes(), nil
+}
+
+func (l *Layout) pf() ([]byte, error) {
+	all, err := l.redirects()
+	if err != nil {
+		return nil, err
+	}
+	var b bytes.Buffer
+	fmt.Fprintf(&b, ruleHead, l.Name)
+	b.WriteString("set skip on lo0\nblock log all\npass in inet6 proto icmp6 all\npass out inet6 proto icmp6 all\n")
+	for _, r := range all {
+		fmt.Fprintf(&b, "pass in on @OUTSIDE@ inet proto %s to port %d rdr-to @IP@ port %d\n", r.from.Protocol, r.from.Number, r.to.Number)
+	}
+	for _, side := range []struct {
+		way   string
+		ports []string
+	}{{"in", l.Inbound()}, {"out", l.outbound()}} {
+		tcp, udp, err := byProtocol(side.ports)
+		if err != nil {
+			return nil, err
+		}
+		for _, n := range tcp {
+			fmt.Fprintf(&b, "pass %s proto tcp to port %d flags S/SA keep state\n", side.way, n)
+		}
+		for _, n := range udp {
+			fmt.Fprintf(&b, "pass %s proto udp to port %d keep state\n", side.way, n)
+		}
+	}
+	return b.Bytes(), nil
+}
+
+// nftDock returns the rules of nft(8) of a host of Linux, for the interface of the guest.
+func (l *Layout) nftDock() ([]byte, error) {
+	all, err := l.redirects()
+	if err != nil {
+		return nil, err
+	}
+	var b bytes.Buffer
+	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	fmt.Fprintf(&b, ruleHead, l.Name)
+	line("table inet isc-@NAME@ {")
+	line("\tchain forward {")
+	line("\t\ttype filter hook forward priority 0; policy accept;")
+	line("\t\tct state established,related accept")
+	for _, side := range []struct {
+		match string
+		ports []string
+	}{{"oifname", l.Inbound()}, {"iifname", l.outbound()}} {
+		tcp, udp, err := byProtocol(side.ports)
+		if err != nil {
+			return nil, err
+		}
+		if len(tcp) > 0 {
+			line("\t\t%s \"@PHYSICAL@\" tcp dport %s accept", side.match, numbers(tcp))
+		}
+		if len(udp) > 0 {
+			line("\t\t%s \"@PHYSICAL@\" udp dport %s accept", side.match, numbers(udp))
+		}
+		line("\t\t%s \"@PHYSICAL@\" drop", side.match)
+	}
+	line("\t}")
+	if len(all) > 0 {
+		line("\tchain prerouting {")
+		line("\t\ttype nat hook prerouting priority -100; policy accept;")
+		for _, r := range all {
+			line("\t\tiifname \"@OUTSIDE@\" %s dport %d dnat ip to @IP@:%d", r.from.Protocol, r.from.Number, r.to.Number)
+		}
+		line("\t}")
+	}
+	line("}")
+	return b.Bytes(), nil
+}
+
+// vnic are the commands that make the network of the zone: a VNIC that cannot forge addresses, over
+// an etherstub unless the site has a link for it.
+const vnic = `#!/bin/sh
+# Made by iscadm for the image %s: the zone's interface, which cannot forge addresses.
+# Replace the tokens, or set UPLINK to a link of the host's for a zone that has its own place there.
+set -e
+UPLINK=${UPLINK:-@UPLINK@}
+dladm show-link "$UPLINK" >/dev/null 2>&1 || dladm create-etherstub "$UPLINK"
+dladm show-vnic @PHYSICAL@ >/dev/null 2>&1 || dladm create-vnic -l "$UPLINK" @PHYSICAL@
+dladm set-linkprop -p protection=mac-nospoof,restricted,ip-nospoof,dhcp-nospoof @PHYSICAL@
+dladm set-linkprop -p allowed-ips=@IP@ @PHYSICAL@
+`
+
+// NetworkFiles returns what a host sets up the network of an instance with, by name: ipf.conf,
+// ipf6.conf, ipnat.conf, pf.conf and vnic.sh for illumos and Solaris, nftables.conf for Linux. The
+// site fills in the tokens.
+func (l *Layout) NetworkFiles() (map[string]string, error) {
+	files := map[string]string{}
+	writers := map[string]func() ([]byte, error){"nftables.conf": l.nftDock}
+	if l.OS == Illumos || l.OS == Linux {
+		// A host of illumos runs guests of Linux too: LX zones.
+		writers["ipf.conf"] = func() ([]byte, error) { return l.ipf(false) }
+		writers["ipf6.conf"] = func() ([]byte, error) { return l.ipf(true) }
+		writers["ipnat.conf"] = l.ipnat
+		writers["vnic.sh"] = func() ([]byte, error) { return fmt.Appendf(nil, vnic, l.Name), nil }
+	}
+	if l.OS == Illumos {
+		delete(writers, "nftables.conf")
+		writers["pf.conf"] = l.pf
+	}
+	for name, write := range writers {
+		data, err := write()
+		if err != nil {
+			return nil, fmt.Errorf("network: %w", err)
+		}
+		files[name] = string(data)
+	}
+	return files, nil
+}
+
+// ownFilter bakes the rules that a root of Linux filters itself with, if it has nft(8) and the spec
+// a network block.
+func (b *baker) ownFilter() error {
+	for _, name := range []string{"usr/sbin/nft", "sbin/nft"} {
+		ok, err := exists(b.root, name)
+		if err != nil {
+			return err
+		}
+		if ok {
+			rules, err := b.layout.nftables()
+			if err != nil {
+				return err
+			}
+			return b.file("etc/nftables.conf", 0o644, 0, rules)
+		}
+	}
+	return nil
+}
