@@ -34,6 +34,7 @@ type BuildOptions struct {
 	Dir       string    // for temporary files
 	Progress  image.Progress
 	Log       *slog.Logger // warnings; required
+	Trust     Trust        // of images that increments start from; nil takes those that are pinned, and warns of others
 	// Provision, if not nil, changes the tree after the spec's own files are laid and before the
 	// profile is applied, and reports whether it changed anything: the provenance says so, for
 	// nobody can repeat it from the spec.
@@ -100,6 +101,11 @@ func prepare(ctx context.Context, s *Spec, o BuildOptions, t *image.Tree, base i
 		created = newest(t)
 	}
 	created = created.UTC().Truncate(time.Second)
+	earlier, sources, err := s.openEarlier(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	platform := s.platformFiles(t)
 
 	e := &editor{spec: s, tree: t, created: created, progress: o.Progress}
 	if err := e.run(ctx); err != nil {
@@ -130,8 +136,12 @@ func prepare(ctx context.Context, s *Spec, o BuildOptions, t *image.Tree, base i
 		}
 		e.sources = append(e.sources, disk.dependency(s))
 	}
+	e.sources = append(e.sources, sources...)
 	b := &Built{
-		Source: &Source{Tree: t, Disk: disk, Spec: s, Selection: selection, Created: created, Dir: o.Dir, Progress: o.Progress},
+		Source: &Source{
+			Tree: t, Disk: disk, Spec: s, Selection: selection, Created: created, Dir: o.Dir, Progress: o.Progress,
+			earlier: earlier, platform: platform,
+		},
 		Config: config(s, base, created, report),
 		Report: report,
 	}

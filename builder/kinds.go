@@ -38,11 +38,15 @@ type Source struct {
 	Created   time.Time // the build date
 	Dir       string    // for temporary files
 	Progress  image.Progress
+
+	earlier  map[*ZFS][]*earlier // what increments start from
+	platform map[string]baseFile // what the base has where SmartOS has its own; nil if that does not matter
 }
 
 // Kinds is the table of artifact formats.
 var Kinds = []Kind{
 	{Block: "zone", New: newZone},
+	{Block: "zfs", New: newZFS},
 	{Block: "ova", New: newOVA, Disk: true},
 	{Block: "raw_disk", New: newRawDisk, Disk: true},
 	{Block: "qcow2", New: newQCOW2, Disk: true},
@@ -53,19 +57,28 @@ var Kinds = []Kind{
 
 // put writes one blob, compressed as asked for, and describes it.
 func put(ctx context.Context, to *registry.Stage, a image.Artifact, c image.Compression, write func(io.Writer) error) (image.Artifact, error) {
+	return putAlso(ctx, to, a, c, nil, write)
+}
+
+// putAlso is put, and writes the blob's bytes to also as well, unless that is nil.
+func putAlso(ctx context.Context, to *registry.Stage, a image.Artifact, c image.Compression, also io.Writer, write func(io.Writer) error) (image.Artifact, error) {
 	b, err := to.Create()
 	if err != nil {
 		return a, err
 	}
 	defer b.Close()
+	out := io.Writer(b)
+	if also != nil {
+		out = io.MultiWriter(b, also)
+	}
 	if c == image.None {
-		if err := write(b); err != nil {
+		if err := write(out); err != nil {
 			return a, err
 		}
 		a.Digest, a.Size, err = b.Commit()
 		return a, err
 	}
-	z, err := image.NewCompressor(ctx, b, c)
+	z, err := image.NewCompressor(ctx, out, c)
 	if err != nil {
 		return a, err
 	}

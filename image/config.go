@@ -28,6 +28,14 @@ const (
 
 	TypeZone = "application/vnd.goldenisc.zone.v1.tar" // + "+gzip" or "+zstd"
 
+	// Of send streams, which may have "+gzip" or "+zstd" as well: full ones, and increments, whose kind
+	// is KindIncrement.
+	TypeZFS         = "application/vnd.goldenisc.zfs.v1.stream"
+	TypeZFSMap      = "application/vnd.goldenisc.zfs.v1.map"          // numbers of the objects, for increments; may be compressed
+	TypeZFSPaths    = "application/vnd.goldenisc.zfs.v1.paths+json"   // what stands elsewhere in the dataset than in the root
+	TypeImgmanifest = "application/vnd.goldenisc.imgmanifest.v1+json" // image manifest v2 of imgadm(8)
+	TypeZadm        = "application/vnd.goldenisc.zadm.v1+json"        // index of images that zadm(8) reads
+
 	// Disks of virtual machines; RawDisk and VHD may have "+gzip" or "+zstd", GCP has "+gzip".
 	TypeOVA     = "application/vnd.goldenisc.ova.v1.tar"
 	TypeRawDisk = "application/vnd.goldenisc.disk.v1.raw"
@@ -35,6 +43,20 @@ const (
 	TypeVMDK    = "application/vnd.goldenisc.disk.v1.vmdk"
 	TypeVHD     = "application/vnd.goldenisc.disk.v1.vhd"
 	TypeGCP     = "application/vnd.goldenisc.disk.v1.gcp.tar"
+)
+
+// KindIncrement is the kind of a send stream that leads from another image, Artifact.From, to this one.
+const KindIncrement = "zfs-incremental"
+
+// Attributes of send streams and their maps. An increment needs a base of the same profile, layout,
+// platform and brand.
+const (
+	AttrProfile  = "profile"  // zpl5 or zpl4
+	AttrLayout   = "layout"   // top: the dataset is the root; root: it is a zonepath
+	AttrPlatform = "platform" // linux, illumos or freebsd: whose device numbers and attributes it has
+	AttrBrand    = "brand"    // of the zone, on illumos
+	AttrGUID     = "guid"     // of the snapshot, decimal, as zfs get prints it
+	AttrFromGUID = "fromGuid" // of the snapshot that an increment needs
 )
 
 // A Config describes a whole image: what was built from what, and its artifacts. It is stored as
@@ -101,6 +123,8 @@ type Artifact struct {
 	MediaType string `json:"mediaType"`
 	Digest    string `json:"digest"` // sha256:… of the blob
 	Size      int64  `json:"size"`   // bytes of the blob
+	// From is the digest of the image that an increment starts from.
+	From string `json:"from,omitempty"`
 	// Of what the blob unpacks to, if it is compressed.
 	UncompressedDigest string            `json:"uncompressedDigest,omitempty"`
 	UncompressedSize   int64             `json:"uncompressedSize,omitempty"`

@@ -39,6 +39,9 @@ type mapObject struct {
 // GUID returns the guid of the version.
 func (m *Map) GUID() uint64 { return m.guid }
 
+// Version returns how many versions there are up to this one, each based on the one before.
+func (m *Map) Version() uint64 { return m.version }
+
 // sum returns the beginning of a digest.
 func sum(b []byte) [16]byte {
 	d := sha256.Sum256(b)

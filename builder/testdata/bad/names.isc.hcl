@@ -26,9 +26,6 @@ profile {
   }
 }
 
-zfs {
-}
-
 teapot {
 }
 
