@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"io"
 	"strconv"
 
@@ -12,6 +11,7 @@ import (
 	"github.com/hashicorp/hcl/v2/gohcl"
 
 	"github.com/goldenisc/packer-plugin-isc/image"
+	"github.com/goldenisc/packer-plugin-isc/internal/disk"
 	"github.com/goldenisc/packer-plugin-isc/ovf"
 	"github.com/goldenisc/packer-plugin-isc/registry"
 )
@@ -40,7 +40,7 @@ func compression(body hcl.Body, value string) hcl.Diagnostics {
 
 // Write writes the disk.
 func (d *RawDisk) Write(ctx context.Context, id string, src *Source, to *registry.Stage) ([]image.Artifact, error) {
-	return src.writeDisk(ctx, &d.Guest, func(v *virtualDisk) (image.Artifact, error) {
+	return src.writeDisk(ctx, &d.Guest, rawHardware, func(v *virtualDisk) (image.Artifact, error) {
 		a := v.artifact(id, "raw_disk", image.TypeRawDisk)
 		return v.put(ctx, to, a, d.Compression, func(w io.Writer) error { return ovf.WriteRaw(ctx, w, v.Source, v.Size) })
 	})
@@ -62,7 +62,7 @@ func newVHD(body hcl.Body, ctx *hcl.EvalContext) (Writer, hcl.Diagnostics) {
 
 // Write writes the disk.
 func (d *VHD) Write(ctx context.Context, id string, src *Source, to *registry.Stage) ([]image.Artifact, error) {
-	return src.writeDisk(ctx, &d.Guest, func(v *virtualDisk) (image.Artifact, error) {
+	return src.writeDisk(ctx, &d.Guest, azureHardware, func(v *virtualDisk) (image.Artifact, error) {
 		a := v.artifact(id, "vhd", image.TypeVHD)
 		return v.put(ctx, to, a, d.Compression, func(w io.Writer) error {
 			return ovf.WriteVHD(ctx, w, v.Source, v.id, src.Created)
@@ -85,7 +85,7 @@ func newGCP(body hcl.Body, ctx *hcl.EvalContext) (Writer, hcl.Diagnostics) {
 
 // Write writes the archive.
 func (d *GCP) Write(ctx context.Context, id string, src *Source, to *registry.Stage) ([]image.Artifact, error) {
-	return src.writeDisk(ctx, &d.Guest, func(v *virtualDisk) (image.Artifact, error) {
+	return src.writeDisk(ctx, &d.Guest, gcpHardware, func(v *virtualDisk) (image.Artifact, error) {
 		a := v.artifact(id, "gcp", image.TypeGCP)
 		return v.put(ctx, to, a, string(image.Gzip), func(w io.Writer) error { return ovf.WriteGCP(ctx, w, v.Source, src.Created) })
 	})
@@ -107,7 +107,7 @@ func newQCOW2(body hcl.Body, ctx *hcl.EvalContext) (Writer, hcl.Diagnostics) {
 
 // Write writes the disk: what is compressed is spooled, as the head of the file tells where it is.
 func (d *QCOW2) Write(ctx context.Context, id string, src *Source, to *registry.Stage) ([]image.Artifact, error) {
-	return src.writeDisk(ctx, &d.Guest, func(v *virtualDisk) (_ image.Artifact, err error) {
+	return src.writeDisk(ctx, &d.Guest, qemuHardware, func(v *virtualDisk) (_ image.Artifact, err error) {
 		a := v.artifact(id, "qcow2", image.TypeQCOW2)
 		s, err := newSpool(src.Dir)
 		if err != nil {
@@ -142,7 +142,7 @@ func newVMDK(body hcl.Body, ctx *hcl.EvalContext) (Writer, hcl.Diagnostics) {
 
 // Write writes the disk, in one pass.
 func (d *VMDK) Write(ctx context.Context, id string, src *Source, to *registry.Stage) ([]image.Artifact, error) {
-	return src.writeDisk(ctx, &d.Guest, func(v *virtualDisk) (image.Artifact, error) {
+	return src.writeDisk(ctx, &d.Guest, esxiHardware, func(v *virtualDisk) (image.Artifact, error) {
 		a := v.artifact(id, "vmdk", image.TypeVMDK)
 		return put(ctx, to, a, image.None, func(w io.Writer) error {
 			_, err := ovf.WriteVMDK(ctx, w, v.Source, v.options(src, d.Level))
@@ -151,21 +151,29 @@ func (d *VMDK) Write(ctx context.Context, id string, src *Source, to *registry.S
 	})
 }
 
+// What the machines that the kinds are for have. An OVA describes its own.
+var (
+	rawHardware   = []disk.Hardware{disk.VirtioBlk, disk.VirtioNet}
+	qemuHardware  = []disk.Hardware{disk.VirtioBlk, disk.VirtioNet}
+	azureHardware = []disk.Hardware{disk.HyperV}
+	gcpHardware   = []disk.Hardware{disk.VirtioSCSI, disk.VirtioNet}
+	esxiHardware  = []disk.Hardware{disk.PVSCSI, disk.VMXNet3}
+)
+
 // A virtualDisk is what the disk kinds write: a captured disk, or one made of the tree.
 type virtualDisk struct {
 	ovf.Source
 	id         [16]byte // of its content
 	attributes map[string]string
-	close      func() error
 }
 
-// writeDisk opens the disk of a source, writes it, and closes it.
-func (src *Source) writeDisk(ctx context.Context, g *Guest, write func(*virtualDisk) (image.Artifact, error)) (_ []image.Artifact, err error) {
-	v, err := src.disk(ctx, g)
+// writeDisk opens the disk of a source, which for one made of the tree has drivers for the machine,
+// and writes it.
+func (src *Source) writeDisk(ctx context.Context, g *Guest, machine []disk.Hardware, write func(*virtualDisk) (image.Artifact, error)) ([]image.Artifact, error) {
+	v, err := src.disk(ctx, g, machine)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, v.close()) }()
 	a, err := write(v)
 	if err != nil {
 		return nil, err
@@ -174,16 +182,13 @@ func (src *Source) writeDisk(ctx context.Context, g *Guest, write func(*virtualD
 }
 
 // disk returns the disk of a source: the captured one if there is one.
-func (src *Source) disk(ctx context.Context, g *Guest) (*virtualDisk, error) {
+func (src *Source) disk(ctx context.Context, g *Guest, machine []disk.Hardware) (*virtualDisk, error) {
 	if d := src.Disk; d != nil {
-		if err := g.refuse(); err != nil {
-			return nil, input(err)
-		}
-		v := &virtualDisk{Source: d.Source, attributes: map[string]string{"source": string(d.Format)}, close: func() error { return nil }}
+		v := &virtualDisk{Source: d.Source, attributes: map[string]string{"source": string(d.Format)}}
 		copy(v.id[:], d.Digest[:])
 		return v, nil
 	}
-	return g.build(ctx, src)
+	return g.build(ctx, src, machine)
 }
 
 // artifact describes the disk's artifact.
@@ -221,26 +226,4 @@ func (c contextWriter) Write(p []byte) (int, error) {
 		return 0, err
 	}
 	return c.w.Write(p)
-}
-
-// Guest is how a disk is made of the tree. A captured disk has been made: none of it is allowed then.
-type Guest struct {
-	Size    string `hcl:"size,optional"`    // of the disk
-	Cmdline string `hcl:"cmdline,optional"` // of the kernel, added to what is needed
-}
-
-// check checks the attributes of a block.
-func (g *Guest) check(hcl.Body) hcl.Diagnostics { return nil }
-
-// refuse says what cannot be asked for of a captured disk.
-func (g *Guest) refuse() error {
-	if *g != (Guest{}) {
-		return fmt.Errorf("size and cmdline are of a disk that is made of a tree: a captured disk stays as it is")
-	}
-	return nil
-}
-
-// build makes a disk of the tree.
-func (g *Guest) build(_ context.Context, src *Source) (*virtualDisk, error) {
-	return nil, input(fmt.Errorf("this build of iscadm makes no bootable disks of a %s root", src.Spec.Image.OS))
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/hashicorp/hcl/v2/gohcl"
 
 	"github.com/goldenisc/packer-plugin-isc/image"
+	"github.com/goldenisc/packer-plugin-isc/internal/disk"
 	"github.com/goldenisc/packer-plugin-isc/ovf"
 	"github.com/goldenisc/packer-plugin-isc/profiles"
 	"github.com/goldenisc/packer-plugin-isc/registry"
@@ -42,10 +43,8 @@ type OVA struct {
 	Vendor string `hcl:"vendor,optional"` // of the product
 	URL    string `hcl:"url,optional"`    // of the product
 
-	// Certificate is a PEM file with the X.509 certificate, and those that vouch for it; Key the RSA
-	// key of it, a PEM file or env://VARIABLE. With them the manifest is signed as OVF has it.
-	Certificate string `hcl:"certificate,optional"`
-	Key         string `hcl:"key,optional"`
+	Certificate string `hcl:"certificate,optional"` // PEM file with the X.509 certificate that the manifest is signed with, and those that vouch for it
+	Key         string `hcl:"key,optional"`         // its RSA key: PEM file or env://VARIABLE
 
 	NICs       []NIC      `hcl:"nic,block"` // default one
 	Properties []Property `hcl:"property,block"`
@@ -117,6 +116,9 @@ func (o *OVA) problems(s *Spec) (out []Problem) {
 		_, err := profiles.ParseSize(o.Memory)
 		on("memory", err)
 	}
+	if s.Disk == nil && s.Image.OS == "linux" && o.Firmware == "bios" {
+		on("firmware", errors.New("bios does not start a disk that is made of a Linux root: it has a unified kernel image"))
+	}
 	if (o.Key == "") != (o.Certificate == "") {
 		on("key", errors.New("goes with a certificate, and a certificate with a key"))
 	}
@@ -126,6 +128,7 @@ func (o *OVA) problems(s *Spec) (out []Problem) {
 	if o.Key != "" && !strings.HasPrefix(o.Key, "env://") {
 		on("key", regularFile(local(s.Dir, o.Key)))
 	}
+	out = append(out, o.Guest.problems(s)...)
 	if len(out) > 0 {
 		return out
 	}
@@ -170,6 +173,19 @@ func (o *OVA) appliance(s *Spec, system ovf.OS) (*ovf.Appliance, error) {
 	return a, nil
 }
 
+// hardware returns what the guest needs drivers of.
+func (o *OVA) hardware() []disk.Hardware {
+	out := []disk.Hardware{disk.Hardware(o.Controller)}
+	cards := map[string]disk.Hardware{"": disk.E1000, "e1000": disk.E1000, "e1000e": disk.E1000E, "vmxnet3": disk.VMXNet3, "virtio": disk.VirtioNet}
+	for _, n := range o.NICs {
+		out = append(out, cards[n.Card])
+	}
+	if len(o.NICs) == 0 {
+		out = append(out, disk.E1000)
+	}
+	return out
+}
+
 // system returns the guest's name in the dialects of the importers. They have names for arm64 that
 // differ from version to version: it goes by its number alone.
 func (o *OVA) system(src *Source) (ovf.OS, error) {
@@ -206,11 +222,11 @@ func (o *OVA) Write(ctx context.Context, id string, src *Source, to *registry.St
 	}
 	opt := ovf.Options{Manifest: ovf.Digest(o.Manifest), ModTime: src.Created}
 	if o.Key != "" {
-		if opt.Key, opt.Certificates, err = o.signer(src.Spec.Dir); err != nil {
+		if opt.Key, opt.Certificates, err = readSigner(src.Spec.Dir, o.Key, o.Certificate); err != nil {
 			return nil, input(err)
 		}
 	}
-	return src.writeDisk(ctx, &o.Guest, func(v *virtualDisk) (_ image.Artifact, err error) {
+	return src.writeDisk(ctx, &o.Guest, o.hardware(), func(v *virtualDisk) (_ image.Artifact, err error) {
 		art := v.artifact(id, "ova", image.TypeOVA)
 		art.Attributes["targets"] = string(a.Target)
 		art.Attributes["firmware"] = o.Firmware
@@ -247,20 +263,20 @@ func (l *limitedWriter) Write(p []byte) (int, error) {
 	return l.w.Write(p)
 }
 
-// signer reads key and certificates.
-func (o *OVA) signer(dir string) (crypto.Signer, []*x509.Certificate, error) {
+// readSigner reads a private key, from a PEM file or env://VARIABLE, and the certificates of a PEM file.
+func readSigner(dir, keyName, certificate string) (crypto.Signer, []*x509.Certificate, error) {
 	var text []byte
 	var err error
-	if name, ok := strings.CutPrefix(o.Key, "env://"); ok {
+	if name, ok := strings.CutPrefix(keyName, "env://"); ok {
 		text = []byte(os.Getenv(name))
-	} else if text, err = readBounded(local(dir, o.Key)); err != nil {
+	} else if text, err = readBounded(local(dir, keyName)); err != nil {
 		return nil, nil, fmt.Errorf("key: %w", err)
 	}
 	key, err := parseKey(text)
 	if err != nil {
-		return nil, nil, fmt.Errorf("key %q: %w", o.Key, err)
+		return nil, nil, fmt.Errorf("key %q: %w", keyName, err)
 	}
-	text, err = readBounded(local(dir, o.Certificate))
+	text, err = readBounded(local(dir, certificate))
 	if err != nil {
 		return nil, nil, fmt.Errorf("certificate: %w", err)
 	}
@@ -271,7 +287,7 @@ func (o *OVA) signer(dir string) (crypto.Signer, []*x509.Certificate, error) {
 		}
 		c, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
-			return nil, nil, fmt.Errorf("certificate %q: %w", o.Certificate, err)
+			return nil, nil, fmt.Errorf("certificate %q: %w", certificate, err)
 		}
 		chain = append(chain, c)
 	}

@@ -1,0 +1,218 @@
+package builder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"reflect"
+	"slices"
+
+	"github.com/hashicorp/hcl/v2"
+
+	"github.com/goldenisc/packer-plugin-isc/image"
+	"github.com/goldenisc/packer-plugin-isc/internal/disk"
+	"github.com/goldenisc/packer-plugin-isc/ovf"
+	"github.com/goldenisc/packer-plugin-isc/profiles"
+)
+
+// Guest is how a bootable disk is made of the tree: read-only, covered by dm-verity, started by a
+// unified kernel image. Scratch, swap and the volume are those of the spec. A captured disk has been
+// made: none of this is allowed beside one.
+type Guest struct {
+	Size       string   `hcl:"size,optional"`       // of the disk; default as large as needed
+	Cmdline    string   `hcl:"cmdline,optional"`    // of the kernel, behind what is needed
+	Serial     bool     `hcl:"serial,optional"`     // the console is the first serial port too
+	Hardware   []string `hcl:"hardware,optional"`   // what the guest must have drivers of; default what the kind's machines have
+	Var        string   `hcl:"var,optional"`        // /var: overlay (default), tmpfs, scratch or read-only
+	Etc        string   `hcl:"etc,optional"`        // /etc: overlay, tmpfs, scratch or read-only (default)
+	Corruption string   `hcl:"corruption,optional"` // of a block of the root: fail (default), restart or panic
+	Stub       string   `hcl:"stub,optional"`       // file with systemd's boot stub, for a root that has none
+	SignKey    string   `hcl:"uki_key,optional"`    // RSA key for Secure Boot: PEM file or env://VARIABLE
+	SignCert   string   `hcl:"uki_cert,optional"`   // PEM file with its certificate
+}
+
+// writables are the values of Guest.Var and Etc.
+var writables = map[string]disk.Writable{"read-only": disk.ReadOnly, "tmpfs": disk.Tmpfs, "overlay": disk.Overlay, "scratch": disk.OnScratch}
+
+var corruptions = map[string]disk.Corruption{"": disk.Fail, "fail": disk.Fail, "restart": disk.Restart, "panic": disk.Panic}
+
+var hardware = []string{
+	string(disk.AHCI), string(disk.IDE), string(disk.LSILogic), string(disk.LSISAS), string(disk.PVSCSI), string(disk.NVMe),
+	string(disk.VirtioBlk), string(disk.VirtioSCSI), string(disk.HyperV),
+	string(disk.E1000), string(disk.E1000E), string(disk.VMXNet3), string(disk.VirtioNet),
+}
+
+// check checks the values that are one of a few.
+func (g *Guest) check(body hcl.Body) (diags hcl.Diagnostics) {
+	for name, value := range map[string]string{"var": g.Var, "etc": g.Etc} {
+		if value != "" {
+			diags = append(diags, oneOf(body, name, value, sortedKeys(writables)...)...)
+		}
+	}
+	if g.Corruption != "" {
+		diags = append(diags, oneOf(body, "corruption", g.Corruption, "fail", "restart", "panic")...)
+	}
+	for _, h := range g.Hardware {
+		diags = append(diags, oneOf(body, "hardware", h, hardware...)...)
+	}
+	return diags
+}
+
+// problems says what is wrong with the values, by the rest of the spec.
+func (g *Guest) problems(s *Spec) (out []Problem) {
+	on := func(path string, err error) {
+		if err != nil {
+			out = append(out, Problem{path, err})
+		}
+	}
+	if s.Disk != nil {
+		if !reflect.ValueOf(*g).IsZero() {
+			on("", errors.New("says how a disk is made of a root: a captured disk stays as it is"))
+		}
+		return out
+	}
+	if g.Size != "" {
+		_, err := profiles.ParseSize(g.Size)
+		on("size", err)
+	}
+	if g.Stub != "" {
+		on("stub", regularFile(local(s.Dir, g.Stub)))
+	}
+	if (g.SignKey == "") != (g.SignCert == "") {
+		on("uki_key", errors.New("goes with uki_cert, and uki_cert with uki_key"))
+	}
+	if len(s.Layout.Volumes) > 1 {
+		on("", errors.New("has room for one volume"))
+	}
+	for _, v := range s.Layout.Volumes {
+		if v.Size == "" {
+			on("", fmt.Errorf("needs the size of volume %q", v.Path))
+		}
+	}
+	if sc := s.Layout.Scratch; sc != nil && sc.MountPoint() != "/scratch" {
+		on("", fmt.Errorf("has its scratch at /scratch, not at %q", sc.MountPoint()))
+	}
+	return out
+}
+
+// options are those of the spec and of the block.
+func (g *Guest) options(s *Spec, machine []disk.Hardware) (o disk.Options, err error) {
+	o = disk.Options{
+		Arch: s.Image.Arch, Hardware: machine, Cmdline: g.Cmdline, Serial: g.Serial,
+		Var: disk.Overlay, Etc: writables[g.Etc], Corruption: corruptions[g.Corruption],
+	}
+	if g.Var != "" {
+		o.Var = writables[g.Var]
+	}
+	if len(g.Hardware) > 0 {
+		o.Hardware = nil
+		for _, h := range g.Hardware {
+			o.Hardware = append(o.Hardware, disk.Hardware(h))
+		}
+	}
+	size := func(to *int64, text string) {
+		if text != "" && err == nil {
+			*to, err = profiles.ParseSize(text)
+		}
+	}
+	size(&o.Size, g.Size)
+	if l := s.Layout.Scratch; l != nil {
+		size(&o.Scratch, l.Size)
+	}
+	if l := s.Layout.Swap; l != nil {
+		size(&o.Swap, l.Size)
+	}
+	for _, v := range s.Layout.Volumes {
+		size(&o.Data, v.Size)
+		o.DataPath = v.Path
+	}
+	if err == nil && g.Stub != "" {
+		if o.Stub, err = readBounded(local(s.Dir, g.Stub)); err != nil {
+			err = fmt.Errorf("stub: %w", err)
+		}
+	}
+	if err == nil && g.SignKey != "" {
+		err = g.sign(s.Dir, &o)
+	}
+	return o, err
+}
+
+// sign reads key and certificate for Secure Boot.
+func (g *Guest) sign(dir string, o *disk.Options) error {
+	key, chain, err := readSigner(dir, g.SignKey, g.SignCert)
+	if err != nil {
+		return err
+	}
+	if len(chain) == 0 {
+		return fmt.Errorf("certificate %q: holds none", g.SignCert)
+	}
+	o.Key, o.Certificate = key, chain[0]
+	return nil
+}
+
+// build makes the disk.
+func (g *Guest) build(ctx context.Context, src *Source, machine []disk.Hardware) (*virtualDisk, error) {
+	if os := src.Spec.Image.OS; os != "linux" {
+		return nil, input(fmt.Errorf("this build of iscadm makes no bootable disks of %s roots", os))
+	}
+	o, err := g.options(src.Spec, machine)
+	if err != nil {
+		return nil, input(err)
+	}
+	o.Progress = func(done, total int64) { src.Progress.Report("hash", done, total) }
+	guest, err := disk.Build(ctx, objects(src.Tree), o)
+	if err != nil {
+		if problem := (*disk.Problem)(nil); errors.As(err, &problem) {
+			return nil, input(err)
+		}
+		return nil, err
+	}
+	system := guest.System
+	v := &virtualDisk{
+		Source: ovf.Source{Content: system, Size: system.Size, Extents: []ovf.Extent{}}, id: system.ID,
+		attributes: map[string]string{
+			"roothash": fmt.Sprintf("%x", guest.RootHash), "kernel": guest.Kernel, "cmdline": guest.Cmdline,
+		},
+	}
+	for _, e := range system.Extents {
+		v.Extents = append(v.Extents, ovf.Extent(e))
+	}
+	return v, nil
+}
+
+// objects yields a tree as package disk wants it.
+func objects(t *image.Tree) iter.Seq2[*disk.Object, error] {
+	return func(yield func(*disk.Object, error) bool) {
+		for e := range t.All() {
+			o := &disk.Object{
+				Path: e.Name, Mode: e.Mode, UID: e.UID, GID: e.GID, ModTime: e.ModTime, Size: e.Size,
+				Rdev: disk.Device(e.Rdev), Target: e.Target, Link: e.HardLink, Xattrs: e.Xattrs, Digest: e.Digest,
+			}
+			if e.IsRegular() && e.HardLink == "" {
+				o.Open = func() (disk.Content, error) {
+					f, err := t.Open(o.Path)
+					if err != nil {
+						return nil, err
+					}
+					return content{f}, nil
+				}
+			}
+			if !yield(o, nil) {
+				return
+			}
+		}
+	}
+}
+
+// content is a file of a tree as package disk wants it.
+type content struct{ image.File }
+
+func (c content) Extents() []disk.Extent {
+	all := c.File.Extents()
+	out := slices.Grow([]disk.Extent(nil), len(all))
+	for _, e := range all {
+		out = append(out, disk.Extent{Offset: e.Off, Length: e.Len})
+	}
+	return out
+}
