@@ -1,0 +1,7 @@
+//go:build !unix
+
+package remote
+
+import "os"
+
+func signalName(*os.ProcessState) string { return "" }
