@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the program for every target of .goreleaser.yml, and vets the tests on each system.
+# Builds both programs for every target of .goreleaser.yml, and vets the tests on each system.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -10,9 +10,12 @@ while read -r os arch; do
   out=dist/cross/iscadm-$os-$arch
   [[ $os == windows ]] && out+=.exe
   echo "$out"
-  CGO_ENABLED=0 GOOS=$os GOARCH=$arch go build -trimpath -buildvcs=false -ldflags "-s -w" -o "$out" ./cmd/iscadm
+  export CGO_ENABLED=0 GOOS=$os GOARCH=$arch
+  go build -trimpath -buildvcs=false -ldflags "-s -w" -o "$out" ./cmd/iscadm
+  (cd cmd/packer-plugin-isc && go build -trimpath -buildvcs=false -ldflags "-s -w" -o "../../${out/iscadm/packer-plugin-isc}" .)
   if [[ $vetted != *" $os "* ]]; then
-    CGO_ENABLED=0 GOOS=$os GOARCH=$arch go vet ./...
+    go vet ./...
+    (cd cmd/packer-plugin-isc && go vet ./...)
     vetted+=" $os "
   fi
 done <<<"$targets"

@@ -29,8 +29,8 @@ type packer struct {
 
 const release = "1.2.3"
 
-// plugin is built once, as a release: packer init takes nothing else without a network.
-var plugin = sync.OnceValues(func() (string, error) {
+// binary is built once, as a release: packer init takes nothing else without a network.
+var binary = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "packer-plugin-isc-*")
 	if err != nil {
 		return "", err
@@ -51,7 +51,7 @@ func newPacker(t *testing.T) *packer {
 	if os.Getenv("ISC_REAL") == "" {
 		t.Skip("runs with ISC_REAL")
 	}
-	name, err := plugin()
+	name, err := binary()
 	if err != nil {
 		t.Fatal(err)
 	}
