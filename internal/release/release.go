@@ -11,9 +11,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/goldenisc/packer-plugin-isc/builder"
+	"github.com/goldenisc/packer-plugin-isc/image"
 	"github.com/goldenisc/packer-plugin-isc/registry"
 	"github.com/goldenisc/packer-plugin-isc/signing"
 )
@@ -120,11 +122,8 @@ func (s *Subject) Release(ctx context.Context, o Options) (*signing.Release, err
 		Name: c.Name, Version: c.Version, Channel: o.Channel, Epoch: epoch,
 		Issued: now, Expires: now.Add(o.Lifetime), MinimumEpoch: o.MinimumEpoch,
 	}
-	for _, art := range c.Artifacts {
-		r.Artifacts = append(r.Artifacts, signing.Artifact{
-			Name: art.Name, MediaType: art.MediaType, Digest: art.Digest, Size: art.Size,
-			UncompressedDigest: art.UncompressedDigest, UncompressedSize: art.UncompressedSize,
-		})
+	if r.Artifacts, r.Increments, err = artifacts(c); err != nil {
+		return nil, err
 	}
 	st, err := r.Statement(s.Digest())
 	if err != nil {
@@ -139,6 +138,25 @@ func (s *Subject) Release(ctx context.Context, o Options) (*signing.Release, err
 		}
 	}
 	return &r, s.attach(ctx, r.Issued, nil, st)
+}
+
+// artifacts lists those of an image, and from where its increments lead to it.
+func artifacts(c *image.Config) (list []signing.Artifact, increments []signing.Increment, err error) {
+	for _, a := range c.Artifacts {
+		list = append(list, signing.Artifact{
+			Name: a.Name, MediaType: a.MediaType, Digest: a.Digest, Size: a.Size,
+			UncompressedDigest: a.UncompressedDigest, UncompressedSize: a.UncompressedSize,
+		})
+		if a.Kind != image.KindIncrement {
+			continue
+		}
+		guid, err := strconv.ParseUint(a.Attributes[image.AttrFromGUID], 10, 64)
+		if err != nil {
+			return nil, nil, fmt.Errorf("artifact %q: attribute %s: %w", a.Name, image.AttrFromGUID, err)
+		}
+		increments = append(increments, signing.Increment{From: a.From, FromGUID: guid, Artifact: a.Digest})
+	}
+	return list, increments, nil
 }
 
 // Countersign signs the newest release of the channel by another key as it is: where a policy wants
