@@ -413,6 +413,7 @@ func (b *Built) Write(ctx context.Context, l *registry.Layout, tag string, only 
 	if err := g.Wait(); err != nil {
 		return "", err
 	}
+	b.Provenance.add(b.Source.dependencies())
 	if written[len(blocks)+1], err = b.attest(ctx, stage, packages, written[len(blocks)]); err != nil {
 		return "", err
 	}

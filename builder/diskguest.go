@@ -2,11 +2,16 @@ package builder
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"reflect"
 	"slices"
+	"strings"
+	"sync"
 
 	"github.com/hashicorp/hcl/v2"
 
@@ -168,6 +173,12 @@ func (g *Guest) build(ctx context.Context, src *Source, machine []disk.Hardware)
 		}
 		return nil, err
 	}
+	src.used.note(Dependency{Name: "guest/init", Digest: map[string]string{"sha256": hex.EncodeToString(guest.Init[:])}})
+	src.used.note(Dependency{Name: "guest/init/toolchain", URI: "pkg:golang/stdlib@" + strings.TrimPrefix(guest.InitToolchain, "go")})
+	if g.Stub != "" {
+		sum := sha256.Sum256(o.Stub)
+		src.used.note(Dependency{Name: "guest/stub", URI: g.Stub, Digest: map[string]string{"sha256": hex.EncodeToString(sum[:])}})
+	}
 	system := guest.System
 	v := &virtualDisk{
 		Source: ovf.Source{Content: system, Size: system.Size, Extents: []ovf.Extent{}}, id: system.ID,
@@ -179,6 +190,41 @@ func (g *Guest) build(ctx context.Context, src *Source, machine []disk.Hardware)
 		v.Extents = append(v.Extents, ovf.Extent(e))
 	}
 	return v, nil
+}
+
+// dependencies are what artifacts turn out to be made of while they are written, by several goroutines.
+type dependencies struct {
+	mu   sync.Mutex
+	list []Dependency
+}
+
+func (d *dependencies) note(dep Dependency) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !slices.ContainsFunc(d.list, dep.same) {
+		d.list = append(d.list, dep)
+	}
+}
+
+// dependencies returns what the artifacts were made of, by name.
+func (src *Source) dependencies() []Dependency {
+	src.used.mu.Lock()
+	defer src.used.mu.Unlock()
+	return slices.SortedFunc(slices.Values(src.used.list), func(a, b Dependency) int { return strings.Compare(a.Name, b.Name) })
+}
+
+// same tells whether two are the same thing.
+func (d Dependency) same(o Dependency) bool {
+	return d.Name == o.Name && d.URI == o.URI && maps.Equal(d.Digest, o.Digest)
+}
+
+// add adds what is not there yet: an image may be written several times.
+func (p *Provenance) add(deps []Dependency) {
+	for _, d := range deps {
+		if !slices.ContainsFunc(p.BuildDefinition.Resolved, d.same) {
+			p.BuildDefinition.Resolved = append(p.BuildDefinition.Resolved, d)
+		}
+	}
 }
 
 // objects yields a tree as package disk wants it.

@@ -41,6 +41,8 @@ type Source struct {
 
 	earlier  map[*ZFS][]*earlier // what increments start from
 	platform map[string]baseFile // what the base has where SmartOS has its own; nil if that does not matter
+
+	used dependencies // of the artifacts, besides the tree
 }
 
 // Kinds is the table of artifact formats.
