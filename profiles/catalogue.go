@@ -8,7 +8,7 @@ import (
 // Controls is the catalogue, sorted by id. To add a control is to add its entry here or in one of
 // the lists below: documentation, audit and the test of idempotence follow from it.
 var Controls = func() []Control {
-	all := slices.Concat(platformControls, kernelControls, auditControls, trailControls, serviceControls, exposureControls,
+	all := slices.Concat(platformControls, kernelControls, auditControls, trailControls, serviceControls, exposureControls, startControls,
 		networkControls, packetControls, accountControls, passwordControls, loginControls, sshControls, warningControls,
 		fileControls, permissionControls, integrityControls, zoneControls, linuxKernelControls, linuxSystemControls)
 	slices.SortFunc(all, func(a, b Control) int { return strings.Compare(a.ID, b.ID) })

@@ -50,6 +50,8 @@ var violationsOf = map[string]map[string]string{
 		"etc/hosts.allow":            "sshd: 10.0.0.0/8\n",
 		"etc/dumpadm.conf":           "DUMPADM_ENABLE=yes\n",
 		"lib/svc/method/everybody's": "#!/bin/sh\n",
+		manifestDir + "/gone.xml": smfDocument + "<service_bundle type='manifest' name='gone'><service name='site/gone' type='service' version='1'>" +
+			"<create_default_instance enabled='true'/><exec_method type='method' name='start' exec='/opt/gone' timeout_seconds='0'/></service></service_bundle>",
 	},
 	Linux: {
 		"etc/passwd": "root:x:0:0:root:/root:/bin/bash\nlp:x:7:7:lp:/var/spool/lpd:/bin/sh\nsmith:$1$hash:1000:1::/home/smith:/bin/sh\n",
@@ -91,6 +93,7 @@ var violationsOf = map[string]map[string]string{
 		"etc/nftables.conf":                            "table inet filter {\n\tchain input {\n\t\ttype filter hook input priority 0;\n\t}\n}\n",
 		"boot/grub/grub.cfg":                           "set timeout=0\npassword root secret\n",
 		"var/lib/systemd/coredump/":                    "",
+		"etc/systemd/system/gone.service":              "[Service]\nExecStart=/opt/gone\nUser=nobody-at-all\n",
 	},
 }
 

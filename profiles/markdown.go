@@ -38,39 +38,49 @@ func Markdown() []byte {
 	line("finished image. *zone* is written to the zonecfg command file and *dock* to the dock requirements of the image: the host keeps")
 	line("them, and the report on an image says `dock`. A control of scope *image* is never applied to a live machine.")
 	line("")
-	line("References are ids of the DISA Solaris 11 X86 STIG and items of the CIS benchmark for Solaris 11.")
-	byProfile(line)
+	line("References are ids of the DISA Solaris 11 X86 STIG, items of the CIS benchmark for Solaris 11 and chapters of that for Debian.")
+	all := profilesOf()
+	byProfile(line, all)
 	for _, a := range areas {
 		line("")
 		line("## %s", a.title)
 		for i := range Controls {
 			if c := &Controls[i]; strings.HasPrefix(c.ID, a.letter) {
-				c.markdown(line)
+				c.markdown(line, all)
 			}
 		}
 	}
 	return b.Bytes()
 }
 
-// byProfile writes which profile holds how many controls.
-func byProfile(line func(string, ...any)) {
-	line("")
-	line("| profile | %s |", strings.Join(Platforms, " | "))
-	line("|---|%s", strings.Repeat("---|", len(Platforms)))
+// profilesOf returns the profiles that are built in.
+func profilesOf() []*Profile {
+	var all []*Profile
 	for _, name := range Names() {
 		p, err := Load(name)
 		if err != nil {
 			panic(err) // a test loads them all
 		}
+		all = append(all, p)
+	}
+	return all
+}
+
+// byProfile writes which profile holds how many controls.
+func byProfile(line func(string, ...any), all []*Profile) {
+	line("")
+	line("| profile | %s |", strings.Join(Platforms, " | "))
+	line("|---|%s", strings.Repeat("---|", len(Platforms)))
+	for _, p := range all {
 		var counts []string
 		for _, os := range Platforms {
 			counts = append(counts, fmt.Sprintf("%d controls", len(p.Controls[os])))
 		}
-		line("| `%s` | %s |", name, strings.Join(counts, " | "))
+		line("| `%s` | %s |", p.Name, strings.Join(counts, " | "))
 	}
 }
 
-func (c *Control) markdown(line func(string, ...any)) {
+func (c *Control) markdown(line func(string, ...any), profiles []*Profile) {
 	line("")
 	line("### %s %s", c.ID, c.Title)
 	line("")
@@ -93,7 +103,7 @@ func (c *Control) markdown(line func(string, ...any)) {
 	for _, p := range c.Parameters {
 		line("| parameter `%s` | %s: %s; default %s |", p.Name, p.Type, cell(p.What), code(p.Default))
 	}
-	if holders := c.holders(); len(holders) > 0 {
+	if holders := c.holders(profiles); len(holders) > 0 {
 		line("| profiles | %s |", strings.Join(holders, ", "))
 	}
 }
@@ -116,16 +126,12 @@ func (m *Method) kept() []string {
 }
 
 // holders returns the names of the profiles that hold the control.
-func (c *Control) holders() []string {
+func (c *Control) holders(profiles []*Profile) []string {
 	var all []string
-	for _, name := range Names() {
-		p, err := Load(name)
-		if err != nil {
-			panic(err) // a test loads them all
-		}
+	for _, p := range profiles {
 		for _, os := range Platforms {
 			if slices.Contains(p.Controls[os], c.ID) {
-				all = append(all, "`"+name+"`")
+				all = append(all, "`"+p.Name+"`")
 				break
 			}
 		}

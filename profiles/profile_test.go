@@ -201,7 +201,10 @@ func TestBaseline(t *testing.T) {
 		t.Run(os, func(t *testing.T) {
 			s := baseline(t, os, map[string]string{"banner": "Go away.\nNow."})
 			tree := violating(t, os)
-			for _, gone := range []string{"opt/orphan", "opt/web/tls.key", "etc/sudoers", "usr/sbin/gdm", "usr/bin/ping", "usr/local/bin", "etc/security/audit_class"} { // what only people can put right
+			for _, gone := range []string{
+				"opt/orphan", "opt/web/tls.key", "etc/sudoers", "usr/sbin/gdm", "usr/bin/ping", "usr/local/bin", "etc/security/audit_class",
+				manifestDir + "/gone.xml", "etc/systemd/system/gone.service",
+			} { // what only people can put right
 				if err := tree.Remove(gone); err != nil && !errors.Is(err, fs.ErrNotExist) {
 					t.Fatal(err)
 				}

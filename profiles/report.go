@@ -34,6 +34,8 @@ type Report struct {
 	Parameters map[string]string `json:"parameters"` // all that the controls use
 	Controls   []Result          `json:"controls"`   // in the order of the catalogue
 	Rules      []Ruled           `json:"rules,omitempty"`
+	Waivers    []image.Waiver    `json:"waivers,omitempty"`
+	Services   []BootService     `json:"services,omitempty"` // that start at boot
 }
 
 // A Result is the outcome of one control.

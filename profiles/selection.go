@@ -124,6 +124,7 @@ func (s *Selection) Globs() []string {
 			all = append(all, sitePath)
 		}
 	}
+	all = append(all, bootGlobs(s.os)...)
 	slices.Sort(all)
 	return slices.Compact(all)
 }
@@ -215,7 +216,12 @@ func Audit(root Root, s *Selection, today time.Time) (*Report, error) {
 		}
 		r.Controls = append(r.Controls, res)
 	}
-	r.Rules = s.ruled(r)
+	r.Rules, r.Waivers = s.ruled(r), s.waivers
+	services, err := BootServices(root, s.os)
+	if err != nil {
+		return nil, fmt.Errorf("services: %w", err)
+	}
+	r.Services = services
 	return r, nil
 }
 
