@@ -53,7 +53,7 @@ func OpenBase(ctx context.Context, s *Spec, o image.Options) (*image.Tree, image
 	case "tar":
 		t, base.Digest, err = openTar(ctx, loc.Path, o)
 	case "zfs":
-		err = input(errors.New("this build of iscadm reads no ZFS streams"))
+		t, base.Digest, err = openZFS(ctx, loc.Path, s.Base, s.Image.OS, o)
 	default:
 		t, base.Digest, err = openImage(ctx, loc.Ref, s.Image, o)
 	}

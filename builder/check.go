@@ -164,6 +164,9 @@ func (c *checker) base(b *Base) {
 		_, err := b.Limit()
 		c.on("base.max_size", err)
 	}
+	if b.Snapshot != "" && err == nil && loc.Scheme != "zfs" {
+		c.on("base.snapshot", fmt.Errorf("is of send streams: there is none in %q", b.Source))
+	}
 }
 
 func (c *checker) profile(p *Profile) {

@@ -70,6 +70,9 @@ type Base struct {
 	// or "12". A zone shares its host's kernel, so a base that is newer is refused.
 	Release string `hcl:"release,optional"`
 	MaxSize string `hcl:"max_size,optional"` // what the base may unpack to, such as "8GiB"
+	// Snapshot is the one wanted of a zfs: source that holds several (zfs send -R): "pool/fs@snap", or
+	// "@snap" if no other file system has one of that name. Default the last of the first file system.
+	Snapshot string `hcl:"snapshot,optional"`
 }
 
 // A Profile selects the controls that are applied.

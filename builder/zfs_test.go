@@ -38,6 +38,10 @@ func describeZFS(data []byte, platform zfs.Platform, under string) (map[string]s
 	if err != nil {
 		return nil, err
 	}
+	return describeSnapshot(s, platform, under)
+}
+
+func describeSnapshot(s *zfs.Snapshot, platform zfs.Platform, under string) (map[string]string, error) {
 	m := map[string]string{}
 	for o, err := range s.Objects(platform) {
 		if err != nil {
@@ -85,7 +89,9 @@ func below(dir, name string) (string, bool) {
 }
 
 func TestZFSKind(t *testing.T) {
-	loses := func(e *image.Entry) bool { return e.UID > math.MaxInt32 || e.GID > math.MaxInt32 || len(e.Target) > 1023 }
+	loses := func(e *image.Entry) bool {
+		return e.UID > math.MaxInt32 || e.GID > math.MaxInt32 || len(e.Target) > 1023
+	}
 	for _, c := range []struct {
 		name, block string
 		decode      func(io.Reader) (map[string]string, error)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"runtime"
@@ -53,12 +54,12 @@ func (t *Tree) digest(ctx context.Context, nodes []*node, p Progress) error {
 }
 
 // digestOne sets the digest of n and returns its extents if it has holes.
-func (t *Tree) digestOne(n *node, buf []byte) ([]Extent, error) {
+func (t *Tree) digestOne(n *node, buf []byte) (_ []Extent, err error) {
 	r, c, err := t.sources[n.src].open(n)
 	if err != nil {
 		return nil, err
 	}
-	defer c.Close()
+	defer func() { err = errors.Join(err, c.Close()) }()
 	h := sha256.New()
 	var ext extents
 	for off := int64(0); off < n.Size; {

@@ -2,6 +2,7 @@ package image
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -10,7 +11,7 @@ import (
 // ReadDir reads a folder without following links and without needing root. What cannot be read is
 // an error that names it, never a hole, and so is another file system mounted below it. Content
 // stays where it is and is hashed; it must stay unchanged until the tree is closed, which Open
-// checks by size and change time. Extended attributes are read on Linux.
+// checks by size and change time, and Close again. Extended attributes are read on Linux.
 func ReadDir(ctx context.Context, dir string, o Options) (*Tree, error) {
 	t, err := NewTree(o.Dir, o.Limits)
 	if err != nil {
@@ -66,12 +67,23 @@ func (s *dirSource) open(n *node) (io.ReaderAt, io.Closer, error) {
 	if err != nil {
 		return nil, nil, reading(s.dir, name, err)
 	}
+	changed := fmt.Errorf("%s/%s changed while it was read", s.dir, name)
 	if size != n.Size || change != n.at {
 		f.Close()
-		return nil, nil, fmt.Errorf("%s/%s changed while it was read", s.dir, name)
+		return nil, nil, changed
 	}
-	return f, f, nil
+	return f, closerFunc(func() error {
+		size, change, err := f.stat()
+		if err == nil && (size != n.Size || change != n.at) {
+			err = changed
+		}
+		return errors.Join(err, f.Close())
+	}), nil
 }
+
+type closerFunc func() error
+
+func (f closerFunc) Close() error { return f() }
 
 // enter puts one object of the folder into the tree; change is the change time of a regular file,
 // which tells later whether it is still the same.

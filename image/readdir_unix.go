@@ -201,6 +201,15 @@ func (f contentFile) ReadAt(p []byte, off int64) (n int, err error) {
 
 func (f contentFile) Close() error { return unix.Close(int(f)) }
 
+// stat returns the size and change time.
+func (f contentFile) stat() (size, change int64, err error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f), &st); err != nil {
+		return 0, 0, err
+	}
+	return st.Size, changed(&st), nil
+}
+
 // file opens a regular file, none of whose elements may be a link, and returns its size and change
 // time.
 func (o *opener) file(name string) (f contentFile, size, change int64, err error) {

@@ -57,16 +57,26 @@ func (o *opener) open(dir string) error {
 
 func (o *opener) close() error { return nil }
 
-func (o *opener) file(name string) (f *os.File, size, change int64, err error) {
-	if f, err = os.Open(filepath.Join(o.dir, filepath.FromSlash(name))); err != nil {
-		return nil, 0, 0, err
+func (o *opener) file(name string) (f contentFile, size, change int64, err error) {
+	if f.File, err = os.Open(filepath.Join(o.dir, filepath.FromSlash(name))); err != nil {
+		return f, 0, 0, err
 	}
+	if size, change, err = f.stat(); err != nil {
+		f.Close()
+	}
+	return f, size, change, err
+}
+
+// A contentFile is an open regular file.
+type contentFile struct{ *os.File }
+
+// stat returns the size and change time.
+func (f contentFile) stat() (size, change int64, err error) {
 	info, err := f.Stat()
 	if err != nil {
-		f.Close()
-		return nil, 0, 0, err
+		return 0, 0, err
 	}
-	return f, info.Size(), changeTime(info), nil
+	return info.Size(), changeTime(info), nil
 }
 
 // changeTime stands in for a change time, which the standard library does not give here.

@@ -3,6 +3,7 @@ package image
 import (
 	"archive/tar"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -63,9 +64,8 @@ func writeEntry(tw *tar.Writer, t *Tree, e *Entry, d Dialect, buf []byte) error 
 	if err != nil {
 		return err
 	}
-	defer f.Close()
 	_, err = io.CopyBuffer(onlyWriter{tw}, io.NewSectionReader(f, 0, f.Size()), buf)
-	return err
+	return errors.Join(err, f.Close())
 }
 
 // onlyWriter hides ReadFrom, so that the buffer is used.
