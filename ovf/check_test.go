@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/x509"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -196,6 +197,66 @@ func TestCheckDamage(t *testing.T) {
 			if got, want := r.Refused(who), slices.Contains(c.refused, who); got != want && who != Vcsim {
 				t.Errorf("%s: refused by %s: %t, want %t\n%s", name, who, got, want, text.String())
 			}
+		}
+	}
+}
+
+// TestCheckHostile are packages that nobody makes by mistake. None makes the check fail, read
+// something outside of the package, or take more memory than its limits allow.
+func TestCheckHostile(t *testing.T) {
+	a := testAppliance(t, Universal)
+	names, files := unpack(t, writeOVA(t, a, Options{ModTime: time.Unix(1e9, 0)}))
+	const ovf, mf, disk = "web-1.4.0.ovf", "web-1.4.0.mf", "web-1.4.0-disk1.vmdk"
+	edit := func(name, old, new string) []byte {
+		if !bytes.Contains(files[name], []byte(old)) {
+			t.Fatalf("no %q in %s", old, name)
+		}
+		changed := maps.Clone(files)
+		changed[name] = bytes.Replace(files[name], []byte(old), []byte(new), 1)
+		return pack(t, names, changed)
+	}
+	member := func(h *tar.Header) []byte {
+		good := pack(t, names, files)
+		var extra bytes.Buffer
+		w := tar.NewWriter(&extra)
+		if err := w.WriteHeader(h); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		return append(extra.Bytes(), good...)
+	}
+	line, _, _ := strings.Cut(string(files[mf]), "\n")
+	bomb := `<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;"><!ENTITY c "&b;&b;&b;&b;">]><Envelope`
+	for name, c := range map[string]struct {
+		data []byte
+		who  Importer
+		want string
+	}{
+		"XML bomb":            {edit(ovf, "<Envelope", bomb), Everyone, "document type declaration is refused"},
+		"external entity":     {edit(ovf, "<Envelope", `<!DOCTYPE x SYSTEM "http://192.0.2.1/x.dtd"><Envelope`), Everyone, "document type declaration is refused"},
+		"undeclared entity":   {edit(ovf, "<Info>", "<Info>&boom;"), Everyone, "entity"},
+		"huge attribute":      {edit(ovf, `ovf:diskId="`, `ovf:diskId="`+strings.Repeat("x", 2<<20)), Everyone, "value of"},
+		"many attributes":     {edit(ovf, "<Envelope", "<Envelope"+strings.Repeat(` a:b="c"`, 300)), Everyone, "attributes"},
+		"deep":                {edit(ovf, "<References>", strings.Repeat("<x>", 100)+"<References>"), Everyone, "deeper than"},
+		"many elements":       {edit(ovf, "<References>", strings.Repeat("<x/>", 200_000)+"<References>"), Everyone, "more than"},
+		"absolute href":       {edit(ovf, `href="`+disk, `href="/etc/passwd`), Everyone, "it leaves the package"},
+		"href of Windows":     {edit(ovf, `href="`+disk, `href="C:\windows\win.ini`), Everyone, "it leaves the package"},
+		"href through a name": {edit(ovf, `href="`+disk, `href="x/../../`+disk), Everyone, "it leaves the package"},
+		"href in other case":  {edit(ovf, `href="`+disk, `href="`+strings.ToUpper(disk)), Everyone, "it is not in the package"},
+		"non-ASCII href":      {edit(ovf, `href="`+disk, `href="größe.vmdk`), ProxmoxVE, "characters"},
+		"entry twice":         {edit(mf, line, line+"\n"+line), Everyone, "twice"},
+		"entry in other case": {edit(mf, "("+disk, "("+strings.ToUpper(disk)), VirtualBox7, "is not in the package"},
+		"entry that leaves":   {edit(mf, "("+disk, "(../../etc/passwd"), VirtualBox7, "is not in the package"},
+		"symbolic link":       {member(&tar.Header{Typeflag: tar.TypeSymlink, Name: "link", Linkname: "/etc/passwd"}), Everyone, `"link" is not a file`},
+		"hard link":           {member(&tar.Header{Typeflag: tar.TypeLink, Name: "link", Linkname: disk}), Everyone, `"link" is not a file`},
+		"device":              {member(&tar.Header{Typeflag: tar.TypeChar, Name: "null", Devmajor: 1, Devminor: 3}), Everyone, `"null" is not a file`},
+		"absolute member":     {member(&tar.Header{Typeflag: tar.TypeReg, Name: "/etc/passwd"}), Everyone, "not the plain name"},
+	} {
+		r := checkBytes(t, c.data)
+		if !slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.Refused && f.Importer == c.who && strings.Contains(f.Message, c.want) }) {
+			t.Errorf("%s: not refused by %s for %q: %v", name, c.who, c.want, r.Findings)
 		}
 	}
 }

@@ -107,7 +107,8 @@ func (p *contents) index(f io.ReaderAt, size int64) error {
 		}
 		switch _, twice := p.members[h.Name]; {
 		case h.Typeflag != tar.TypeReg:
-			p.find(false, Everyone, "%q is not a file: an OVA has files only", h.Name)
+			// A folder does no harm; a link leads somewhere, or nowhere.
+			p.find(h.Typeflag != tar.TypeDir, Everyone, "%q is not a file: an OVA has files only", h.Name)
 			continue
 		case !localName(h.Name):
 			p.find(true, Everyone, "%q: not the plain name of a file", h.Name)
