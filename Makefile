@@ -45,6 +45,8 @@ test-real: iscadm
 # What takes too long for every change.
 test-nightly:
 	ISC_NIGHTLY=1 $(GO) test -count=1 -timeout 4h $(TESTFLAGS) ./...
+	tools=`ISC_NIGHTLY=1 .ci/peers.sh` && PATH="$$tools:$$PATH" ISC_REAL=1 ISC_NIGHTLY=1 \
+		$(GO) test -count=1 -run '^TestRealCo' $(TESTFLAGS) ./cmd/iscadm
 	FUZZTIME=10m .ci/fuzz.sh
 
 # Ours beside the usual tools on the same data. Debian, root.

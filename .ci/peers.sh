@@ -41,6 +41,19 @@ for m in "${modules[@]}"; do
   fi
   path=${path:+$path:}$dir
 done
+# The older cosign, which many have, takes a quarter of an hour to build. It goes by another name.
+cosign2=2.6.5
+if [[ -n ${ISC_NIGHTLY-} ]]; then
+  dir=$cache/cosign-v2@v$cosign2
+  if [[ ! -x $dir/cosign-v2 ]]; then
+    echo "building cosign $cosign2" >&2
+    mkdir -p "$dir"
+    (cd "$cache" && GOFLAGS='' CGO_ENABLED=0 GOBIN=$dir/new go install -trimpath -ldflags '-s -w' "github.com/sigstore/cosign/v2/cmd/cosign@v$cosign2") >&2
+    mv "$dir/new/cosign" "$dir/cosign-v2"
+    rmdir "$dir/new"
+  fi
+  path=$path:$dir
+fi
 # Packer replaces modules, so that go install refuses it: it is built as the main module.
 packer=1.16.0
 dir=$cache/packer@v$packer

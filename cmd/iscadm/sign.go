@@ -19,6 +19,7 @@ type signFlags struct {
 	key          string
 	channel      string
 	epoch        string
+	epochKeys    []string
 	expires      string
 	minimumEpoch int64
 	format       string
@@ -37,6 +38,7 @@ func (s *signFlags) flags(c *cobra.Command) {
 	f := c.Flags()
 	f.StringVar(&s.channel, "channel", "stable", "`CHANNEL` to release in")
 	f.StringVar(&s.epoch, "epoch", "auto", "`N`umber of the release, higher than any before it in the channel; auto finds it out")
+	f.StringArrayVar(&s.epochKeys, "epoch-key", nil, "for --epoch auto, count the releases by the public key `PUB` as well (repeatable); others than by --key do not count")
 	f.StringVar(&s.expires, "expires", "90d", "`TIME` after which nobody may take it in: 90d, 12h")
 	f.Int64Var(&s.minimumEpoch, "minimum-epoch", 0, "withdraw all releases of the channel below `N`")
 	f.StringVar(&s.format, "signature-format", "both", "encoding of the signature: bundle, classic (the .sig tag that podman and skopeo read) or both")
@@ -109,6 +111,9 @@ func (s *signFlags) options(ctx context.Context, name string, ref registry.Ref) 
 			return o, badInput(fmt.Errorf("--epoch %q: neither auto nor a number from 1", s.epoch))
 		}
 		return o, nil
+	}
+	if o.EpochKeys, err = publicKeys(ctx, s.epochKeys); err != nil {
+		return o, err
 	}
 	if ref.Place != registry.InRegistry {
 		if o.Held, err = s.held(ctx, name); err != nil {

@@ -92,6 +92,9 @@ type Options struct {
 	MinimumEpoch int64 // releases of the channel below are withdrawn
 	Encoding     Encoding
 	Identity     string // HOST/REPO that the classic signature names; default that of the place
+	// EpochKeys are those, beside the signing key, whose releases count for an epoch that is found out.
+	// Others' do not: who may write to a registry, but has no key, could use up all epochs.
+	EpochKeys []*signing.PublicKey
 	// Held is what this host has acquired of the name in the channel, for epochs found out outside of
 	// a registry.
 	Held signing.Acquired
@@ -318,7 +321,7 @@ func (s *Subject) epoch(ctx context.Context, o Options) (int64, error) {
 		return o.Epoch, nil
 	}
 	name := s.Image.Config.Name
-	highest, digest, err := highestEpoch(ctx, s.to, name, o.Channel, s.Key.Public())
+	highest, digest, err := highestEpoch(ctx, s.to, name, o.Channel, append(slices.Clone(o.EpochKeys), s.Key.Public()))
 	if err != nil {
 		return 0, undetermined(fmt.Errorf("the highest epoch of %q in %q could not be found out: %w", name, o.Channel, err))
 	}
@@ -332,7 +335,7 @@ func (s *Subject) epoch(ctx context.Context, o Options) (int64, error) {
 }
 
 // highestEpoch looks through all that is in a place.
-func highestEpoch(ctx context.Context, from registry.Store, name, channel string, key *signing.PublicKey) (epoch int64, digest string, err error) {
+func highestEpoch(ctx context.Context, from registry.Store, name, channel string, keys []*signing.PublicKey) (epoch int64, digest string, err error) {
 	subjects, err := registry.Subjects(ctx, from)
 	if err != nil {
 		return 0, "", err
@@ -342,7 +345,7 @@ func highestEpoch(ctx context.Context, from registry.Store, name, channel string
 		if err != nil {
 			return 0, "", err
 		}
-		for _, r := range signing.Releases(d, said, key) {
+		for _, r := range signing.Releases(d, said, keys...) {
 			if r.Name == name && r.Channel == channel && r.Epoch > epoch {
 				epoch, digest = r.Epoch, d
 			}
