@@ -431,7 +431,11 @@ func randomEdit(rnd *rand.Rand, t tree) {
 		t.sparse(name, int64(size)+1000000, map[int64][]byte{int64(rnd.IntN(900000)): noise(1, 1000)})
 	case 7:
 		if p := pick(false); t[p].Link == "" {
-			t[p].Xattrs = map[string][]byte{"user.x": noise(2, rnd.IntN(1000))}
+			name := "user.x"
+			if t[p].Mode.Type() == fs.ModeSymlink { // Linux has no user's attributes there
+				name = "trusted.x"
+			}
+			t[p].Xattrs = map[string][]byte{name: noise(2, rnd.IntN(1000))}
 			if rnd.IntN(3) == 0 {
 				t[p].Xattrs = nil
 			}

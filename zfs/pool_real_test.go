@@ -104,25 +104,29 @@ look rpool/ROOT/golden@v1 one
 zfs receive -u rpool/ROOT/golden < /in/12; look rpool/ROOT/golden@v2 two
 zfs receive -u rpool/ROOT/golden < /in/23; look rpool/ROOT/golden@v3 three
 zfs send rpool/ROOT/golden@v3 > /out/again
+if [ %[4]s = disk ]; then
 zfs set mountpoint=/mnt/golden rpool/ROOT/golden
 zfs mount rpool/ROOT/golden
 zfs create -o mountpoint=/mnt/other rpool/other
 cp -r /mnt/golden/sizes /mnt/other
 useany rpool/ROOT/golden /mnt/golden rpool
 zfs list -o space -t all
+else
+zpool scrub -w rpool
+zpool status rpool | grep -q 'errors: No known data errors'
+fi
 zpool export rpool
 zdb -e -p %[2]s -bcc rpool > /out/zdb 2>&1 || { tail -30 /out/zdb; exit 1; }
 grep -q 'No leaks' /out/zdb
 zpool import -N -d %[2]s rpool
 zfs destroy -r rpool/ROOT
-zfs destroy -r rpool/other
 zpool sync rpool
 zfs list -o space -t all
 zpool upgrade rpool
 zpool export rpool
 zdb -e -p %[2]s -bcc rpool > /out/zdb 2>&1 || { tail -30 /out/zdb; exit 1; }
 grep -q 'No leaks' /out/zdb
-`, useAny, where, trees[0].stream(t, o).GUID())), zfstest.Lister(t, dir))
+`, useAny, where, trees[0].stream(t, o).GUID(), name)), zfstest.Lister(t, dir))
 		for _, s := range []string{"12", "23"} {
 			args = append(args, filepath.Join(streams, s))
 		}
