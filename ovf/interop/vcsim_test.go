@@ -16,6 +16,7 @@ import (
 	"github.com/vmware/govmomi/vim25"
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
+	"github.com/vmware/govmomi/vmdk"
 
 	"github.com/goldenisc/packer-plugin-isc/ovf"
 )
@@ -60,6 +61,15 @@ func pack(t *testing.T, a *ovf.Appliance) string {
 // load imports an OVA as govc does, its manifest verified.
 func load(ctx context.Context, t *testing.T, c *vim25.Client, file string) (*types.ManagedObjectReference, error) {
 	t.Helper()
+	i := place(ctx, t, c)
+	i.VerifyManifest = true
+	i.Archive = &importer.TapeArchive{Path: file, Opener: importer.Opener{Client: c}}
+	return i.Import(ctx, "*.ovf", importer.Options{})
+}
+
+// place returns an importer that knows where things go.
+func place(ctx context.Context, t *testing.T, c *vim25.Client) *importer.Importer {
+	t.Helper()
 	f := find.NewFinder(c)
 	dc, err := f.DefaultDatacenter(ctx)
 	if err != nil {
@@ -78,12 +88,10 @@ func load(ctx context.Context, t *testing.T, c *vim25.Client, file string) (*typ
 	if err != nil {
 		t.Fatal(err)
 	}
-	i := importer.Importer{
-		Client: c, Finder: f, Datacenter: dc, Datastore: ds, ResourcePool: pool, Folder: folders.VmFolder, VerifyManifest: true,
-		Log:     func(msg string) (int, error) { t.Log(strings.TrimSpace(msg)); return len(msg), nil },
-		Archive: &importer.TapeArchive{Path: file, Opener: importer.Opener{Client: c}},
+	return &importer.Importer{
+		Client: c, Finder: f, Datacenter: dc, Datastore: ds, ResourcePool: pool, Folder: folders.VmFolder,
+		Log: func(msg string) (int, error) { t.Log(strings.TrimSpace(msg)); return len(msg), nil },
 	}
-	return i.Import(ctx, "*.ovf", importer.Options{})
 }
 
 func TestVcsimImport(t *testing.T) {
@@ -127,6 +135,30 @@ func TestVcsimTampered(t *testing.T) {
 	simulator.Test(func(ctx context.Context, c *vim25.Client) {
 		if _, err := load(ctx, t, c, file); err == nil || !strings.Contains(err.Error(), "checksum") {
 			t.Errorf("a tampered disk: %v", err)
+		}
+	})
+}
+
+// TestVcsimVMDK uploads a disk by itself, as govc import.vmdk does.
+func TestVcsimVMDK(t *testing.T) {
+	d := appliance(t, ovf.LSILogic).Disks[0]
+	name := filepath.Join(t.TempDir(), "web.vmdk")
+	data := make([]byte, d.Size)
+	if _, err := d.Content.ReadAt(data, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(name, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := vmdk.Stat(name); err != nil || info.Capacity != capacity {
+		t.Fatalf("%+v, %v", info, err)
+	}
+	simulator.Test(func(ctx context.Context, c *vim25.Client) {
+		p := place(ctx, t, c)
+		if err := vmdk.Import(ctx, c, name, p.Datastore, vmdk.ImportParams{
+			Datacenter: p.Datacenter, Pool: p.ResourcePool, Folder: p.Folder,
+		}); err != nil {
+			t.Error(err)
 		}
 	})
 }
