@@ -15,8 +15,21 @@ import (
 
 // Apply bakes the layout into a root: accounts, services, scratch space and the directories that
 // scratch space and volumes are mounted on. What is new or changed gets the time epoch. Applying
-// it again changes nothing. The layout is checked first.
+// it again changes nothing. The layout is checked first, and if it does not fit the root, that is
+// left as it was.
 func (l *Layout) Apply(root Root, epoch time.Time) error {
+	over := NewOverlay(root)
+	if err := l.apply(over, epoch); err != nil {
+		return err
+	}
+	changes, err := over.Changes()
+	if err != nil {
+		return err
+	}
+	return Commit(root, changes)
+}
+
+func (l *Layout) apply(root Root, epoch time.Time) error {
 	if err := errors.Join(l.Check()...); err != nil {
 		return err
 	}
@@ -25,7 +38,7 @@ func (l *Layout) Apply(root Root, epoch time.Time) error {
 		return err
 	}
 	b := &baker{root: root, layout: l, epoch: epoch}
-	if err := b.accounts(); err != nil {
+	if err := errors.Join(b.accounts(), b.started()); err != nil {
 		return err
 	}
 	for _, v := range l.Volumes {
@@ -101,6 +114,48 @@ func (b *baker) accounts() error {
 	}
 	if id := b.layout.Identity; id != nil && !has(passwd, id.User) {
 		errs = append(errs, fmt.Errorf("identity: there is no user %q, neither in the spec nor in the base", id.User))
+	}
+	return errors.Join(errs...)
+}
+
+// started refuses services that wait for what the root does not have: they would never start.
+func (b *baker) started() error {
+	var fmris, units []string
+	for _, s := range b.layout.Services {
+		for _, a := range s.After {
+			if strings.HasPrefix(a, "svc:/") {
+				fmris = append(fmris, a)
+			} else if strings.Contains(a, ".") {
+				units = append(units, a)
+			}
+		}
+	}
+	var errs []error
+	if len(fmris) > 0 {
+		smf, err := ReadSMF(b.root)
+		if err != nil {
+			return err
+		}
+		for _, f := range fmris {
+			service, instance, ok := strings.Cut(strings.TrimPrefix(f, "svc:/"), ":")
+			held := smf.services[service] != nil && (!ok || smf.Has(service, instance))
+			if smf.System() && !held && !strings.HasPrefix(service, "site/") {
+				errs = append(errs, fmt.Errorf("no manifest of the base brings %s, which a service starts after", f))
+			}
+		}
+	}
+	for _, u := range units {
+		systemd, err := applicable(b.root, &Method{Needs: []string{"usr/lib/systemd/systemd", "lib/systemd/systemd"}})
+		if err != nil || !systemd {
+			return err
+		}
+		held, err := applicable(b.root, &Method{Needs: append(unitPaths([]string{u}), globQuote("etc/systemd/system/"+u))})
+		if err != nil {
+			return err
+		}
+		if own, ok := strings.CutSuffix(u, ".service"); !held && !(ok && slices.ContainsFunc(b.layout.Services, func(s Service) bool { return s.Name == own })) {
+			errs = append(errs, fmt.Errorf("the base has no unit %s, which a service starts after", u))
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/goldenisc/packer-plugin-isc/image"
@@ -70,9 +71,9 @@ var fileControls = []Control{
 		Why:   "An image is copied: what is in it is known to all who can read it.",
 		Scope: ImageOnly,
 		Parameters: []Parameter{{
-			Name: "secrets_allow", Default: "", Type: Patterns, What: "patterns of files that may hold private keys, such as those of tests",
+			Name: "secrets_allow", Default: "", Type: Patterns, What: "patterns of files that may hold secrets, such as those of tests",
 		}},
-		On: everywhere("no private keys below "+strings.Join(secretDirs, ", ")+"; no password hashes in etc/shadow",
+		On: everywhere("no private keys, tokens and passwords in addresses below "+strings.Join(secretDirs, ", ")+"; no passwords and hashes in etc/shadow",
 			[]string{"etc/**", "root/**", "home/**", "export/**", "opt/**", "srv/**", "var/**", "usr/local/**"}, nil, secrets),
 	},
 	{
@@ -175,12 +176,14 @@ func owned(root Root, _ *Params) (Inspection, error) {
 	return in, err
 }
 
-// Residue of builds. Wtmpx and the like are emptied, not removed: login does not make them.
+// Residue of builds and of earlier use: what virt-sysprep(1) takes for it, too. Wtmpx and the like are emptied, not removed: login does not make them.
 var (
 	illumosResidue = []string{
 		"tmp/*", "var/tmp/*", "var/pkg/cache/*", "var/pkg/history/*", "var/svc/log/*", "var/crash/*", "var/cores/*",
-		"root/.bash_history", "root/.sh_history", "root/.lesshst", "root/.viminfo", "var/cron/log", "var/audit/*",
-		"etc/svc/volatile/*",
+		"root/.bash_history", "root/.sh_history", "root/.lesshst", "root/.viminfo", "home/*/.bash_history", "export/home/*/.bash_history",
+		"root/.ssh/known_hosts", "var/cron/log", "var/audit/*", "etc/svc/volatile/*", "etc/nodename", "etc/hostname.*", "etc/defaultrouter",
+		"etc/dhcp/*", "var/mail/*", "var/spool/clientmqueue/*", "var/spool/cron/atjobs/*", "var/fm/fmd/*log*", "var/adm/exacct/*",
+		"etc/passwd-", "etc/shadow-", "etc/.pwd.lock", "etc/opasswd",
 	}
 	illumosLogs = []string{
 		"var/adm/messages*", "var/adm/wtmpx", "var/adm/utmpx", "var/adm/lastlog", "var/adm/sulog", "var/adm/loginlog",
@@ -190,7 +193,14 @@ var (
 		"tmp/*", "var/tmp/*", "var/cache/apt/*.bin", "var/cache/apt/archives/*.deb", "var/lib/apt/lists/*_*",
 		"var/cache/dnf/*", "var/cache/apk/*", "var/lib/systemd/random-seed", "var/lib/dbus/machine-id",
 		"var/lib/cloud/instances/*", "var/log/journal/*", "root/.bash_history", "root/.ash_history", "root/.lesshst", "root/.viminfo",
-		"root/.wget-hsts",
+		"root/.wget-hsts", "home/*/.bash_history", "home/*/.lesshst", "root/.ssh/known_hosts",
+		"etc/passwd-", "etc/group-", "etc/shadow-", "etc/gshadow-", "etc/subuid-", "etc/subgid-", "etc/.pwd.lock",
+		"etc/udev/rules.d/70-persistent-net.rules", "etc/blkid.tab",
+		"var/lib/dhcp/*", "var/lib/dhclient/*", "var/lib/dhcpcd/*", "var/lib/NetworkManager/*.lease", "var/lib/NetworkManager/secret_key",
+		"var/lib/systemd/credential.secret", "var/lib/systemd/timers/*", "var/lib/sss/db/*", "var/lib/samba/private/*.tdb",
+		"var/lib/rpm/__db*", "var/lib/AccountsService/users/*", "var/lib/misc/random-seed", "var/account/pacct*", "var/crash/*",
+		"var/spool/mail/*", "var/mail/*", "var/spool/abrt/*", "var/lib/yum/uuid", "etc/sysconfig/rhn/systemid",
+		"etc/pki/consumer/*", "var/lib/puppet/*", "var/lib/cloud/data/*", "var/lib/cloud/sem/*", "etc/puppetlabs/puppet/ssl/*",
 	}
 	linuxLogs = []string{"etc/machine-id", "var/log/**"}
 )
@@ -234,8 +244,46 @@ var secretDirs = []string{"etc", "root", "home", "export", "opt", "srv", "var", 
 // maxSecret bounds the files that are searched, in bytes: keys are small.
 const maxSecret = 64 << 10
 
-// privateKey are the headings of PEM (RFC 7468, PKCS #1, SEC 1, OpenSSH, PGP) and of age.
-var privateKey = regexp.MustCompile(`-----BEGIN ([A-Z0-9]+ )*PRIVATE KEY( BLOCK)?-----|AGE-SECRET-KEY-1[0-9A-Z]`)
+// credentials are what is searched for: a fixed text that tells fast that a file has none, which is
+// true of nearly all, and the form of the secret.
+var credentials = []struct {
+	hint string
+	form *regexp.Regexp
+	what string
+}{
+	// The headings of PEM (RFC 7468, PKCS #1, SEC 1, OpenSSH, PGP) and of age.
+	{"PRIVATE KEY", regexp.MustCompile(`-----BEGIN ([A-Z0-9]+ )*PRIVATE KEY( BLOCK)?-----`), "a private key"},
+	{"AGE-SECRET-KEY-", regexp.MustCompile(`AGE-SECRET-KEY-1[0-9A-Z]{10}`), "a private key"},
+	{"client-key-data", regexp.MustCompile(`client-key-data:\s*[A-Za-z0-9+/=]{20}`), "a private key"},
+	// Tokens that say themselves whose they are.
+	{"AKIA", regexp.MustCompile(`\bAKIA[0-9A-Z]{16}\b`), "an access key of AWS"},
+	{"aws_secret_access_key", regexp.MustCompile(`aws_secret_access_key\s*=\s*[A-Za-z0-9/+=]{40}`), "a secret key of AWS"},
+	{"gh", regexp.MustCompile(`\b(gh[pousr]_[A-Za-z0-9]{36}|github_pat_[A-Za-z0-9_]{40})`), "a token of GitHub"},
+	{"glpat-", regexp.MustCompile(`\bglpat-[A-Za-z0-9_-]{20}`), "a token of GitLab"},
+	{"xox", regexp.MustCompile(`\bxox[abeoprs]-[A-Za-z0-9-]{20}`), "a token of Slack"},
+	{"AIza", regexp.MustCompile(`\bAIza[A-Za-z0-9_-]{35}`), "a key of Google"},
+	{"sk_live_", regexp.MustCompile(`\bsk_live_[A-Za-z0-9]{20}`), "a key of Stripe"},
+	{"_authToken", regexp.MustCompile(`_authToken\s*=\s*[A-Za-z0-9._-]{20}`), "a token of npm"},
+	{`"auth"`, regexp.MustCompile(`"auth"\s*:\s*"[A-Za-z0-9+/=]{8}`), "a login of a registry"},
+	{"://", regexp.MustCompile(`\bhttps?://[A-Za-z0-9._-]+:[^@/\s"'$]{6,}@`), "a password in an address"},
+}
+
+// credential returns what a text holds and in which line, from 1.
+func credential(data []byte) (what string, line int) {
+	for _, c := range credentials {
+		if !bytes.Contains(data, []byte(c.hint)) {
+			continue
+		}
+		if at := c.form.FindIndex(data); at != nil {
+			return c.what, 1 + bytes.Count(data[:at[0]], []byte("\n"))
+		}
+	}
+	return "", 0
+}
+
+// knownHashes are password hashes that installers leave: anybody can look their passwords up. The
+// first is that of an empty password (pkgcreatezone of OmniOS).
+var knownHashes = []string{"$5$kr1VgdIt$"}
 
 func secrets(root Root, p *Params) (Inspection, error) {
 	var in Inspection
@@ -248,12 +296,8 @@ func secrets(root Root, p *Params) (Inspection, error) {
 			if err != nil {
 				return err
 			}
-			if !bytes.Contains(data, []byte("PRIVATE KEY")) && !bytes.Contains(data, []byte("SECRET-KEY")) {
-				return nil // told fast, and true of nearly all
-			}
-			if m := privateKey.Find(data); m != nil {
-				line := 1 + bytes.Count(data[:bytes.Index(data, m)], []byte("\n"))
-				in.Findings = append(in.Findings, Finding{e.Name, fmt.Sprintf("holds a private key in line %d", line)})
+			if what, line := credential(data); what != "" {
+				in.Findings = append(in.Findings, Finding{e.Name, fmt.Sprintf("holds %s in line %d", what, line)})
 			}
 			return nil
 		})
@@ -266,7 +310,13 @@ func secrets(root Root, p *Params) (Inspection, error) {
 		return in, err
 	}
 	for _, f := range records(text) {
-		if len(f) > 1 && f[1] != "" && !locked(f[1]) {
+		switch {
+		case len(f) < 2 || f[1] != "" && locked(f[1]):
+		case f[1] == "":
+			in.Findings = append(in.Findings, Finding{"etc/shadow", fmt.Sprintf("account %q has an empty password", f[0])})
+		case slices.ContainsFunc(knownHashes, func(h string) bool { return strings.HasPrefix(f[1], h) }):
+			in.Findings = append(in.Findings, Finding{"etc/shadow", fmt.Sprintf("account %q has a password that everybody knows", f[0])})
+		default:
 			in.Findings = append(in.Findings, Finding{"etc/shadow", fmt.Sprintf("account %q has a password hash", f[0])})
 		}
 	}

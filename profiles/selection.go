@@ -182,6 +182,28 @@ func bound(f []Finding) []Finding {
 	return append(f[:maxFindings:maxFindings], Finding{Problem: fmt.Sprintf("and %d more", len(f)-maxFindings)})
 }
 
+// absent finds the services that a method enables and that no manifest of the root brings: the site
+// profile would name them in vain.
+func absent(root Root, m *Method) ([]Finding, error) {
+	var found []Finding
+	var smf *SMF
+	for _, p := range m.SMF {
+		if p.Name != "" || p.Value != "true" {
+			continue
+		}
+		if smf == nil {
+			var err error
+			if smf, err = ReadSMF(root); err != nil {
+				return nil, err
+			}
+		}
+		if smf.System() && !smf.Has(p.Service, p.Instance) {
+			found = append(found, Finding{sitePath, "no manifest brings svc:/" + p.Service + ":" + p.Instance + ", which is to be enabled"})
+		}
+	}
+	return found, nil
+}
+
 // orMore joins names with "or", only the first few of many.
 func orMore(names []string) string {
 	const few = 3
@@ -263,6 +285,13 @@ func (s *Selection) audit(root Root, c *Control, today time.Time) (Result, error
 		} else if err != nil {
 			return res, err
 		}
+	}
+	if len(m.SMF) > 0 {
+		absent, err := absent(root, &m)
+		if err != nil {
+			return res, err
+		}
+		res.Findings = append(res.Findings, absent...)
 	}
 	changes, err := over.Changes()
 	if err != nil {
