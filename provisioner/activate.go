@@ -31,27 +31,45 @@ func has(program string) string { return "command -v " + program + " >/dev/null 
 
 // activations are in the order in which they run.
 var activations = []activation{
-	{os: profiles.Linux, patterns: []string{"etc/ssh/sshd_config", "etc/ssh/sshd_config.d/*"}, check: has("sshd") + `mkdir -p /run/sshd; exec sshd -t`,
-		command: systemd + `systemctl reload ssh 2>/dev/null || systemctl reload sshd 2>/dev/null || exit 0`},
+	{
+		os: profiles.Linux, patterns: []string{"etc/ssh/sshd_config", "etc/ssh/sshd_config.d/*"}, check: has("sshd") + `mkdir -p /run/sshd; exec sshd -t`,
+		command: systemd + `systemctl reload ssh 2>/dev/null || systemctl reload sshd 2>/dev/null || exit 0`,
+	},
 	{os: profiles.Linux, patterns: []string{"etc/sudoers", "etc/sudoers.d/*"}, check: has("visudo") + `exec visudo -cq`},
 	{os: profiles.Linux, patterns: []string{"etc/nftables.conf"}, check: has("nft") + `exec nft -c -f /etc/nftables.conf`},
-	{os: profiles.Linux, patterns: []string{"etc/sysctl.conf", "etc/sysctl.d/*"},
-		command: systemd + has("sysctl") + `sysctl --system >/dev/null 2>&1 || exit 0`},
-	{os: profiles.Linux, patterns: []string{"etc/systemd/**", "usr/lib/systemd/**", "lib/systemd/**"},
-		command: systemd + `exec systemctl daemon-reload`},
-	{os: profiles.Linux, patterns: []string{"etc/systemd/journald.conf", "etc/systemd/journald.conf.d/*"},
-		command: systemd + `exec systemctl restart systemd-journald`},
-	{os: profiles.Linux, patterns: []string{"etc/audit/rules.d/*"},
-		command: systemd + has("augenrules") + `augenrules --load >/dev/null 2>&1 || exit 0`},
+	{
+		os: profiles.Linux, patterns: []string{"etc/sysctl.conf", "etc/sysctl.d/*"},
+		command: systemd + has("sysctl") + `sysctl --system >/dev/null 2>&1 || exit 0`,
+	},
+	{
+		os: profiles.Linux, patterns: []string{"etc/systemd/**", "usr/lib/systemd/**", "lib/systemd/**"},
+		command: systemd + `exec systemctl daemon-reload`,
+	},
+	{
+		os: profiles.Linux, patterns: []string{"etc/systemd/journald.conf", "etc/systemd/journald.conf.d/*"},
+		command: systemd + `exec systemctl restart systemd-journald`,
+	},
+	{
+		os: profiles.Linux, patterns: []string{"etc/audit/rules.d/*"},
+		command: systemd + has("augenrules") + `augenrules --load >/dev/null 2>&1 || exit 0`,
+	},
 
-	{os: profiles.Illumos, patterns: []string{"etc/ssh/sshd_config"}, check: `exec /usr/lib/ssh/sshd -t`,
-		command: smf + `svcadm refresh svc:/network/ssh:default 2>/dev/null || exit 0`},
-	{os: profiles.Illumos, patterns: []string{"lib/svc/manifest/**", "var/svc/manifest/**"},
-		command: smf + `exec svcadm restart svc:/system/manifest-import:default`},
-	{os: profiles.Illumos, patterns: []string{"etc/svc/profile/site/*"},
-		command: smf + `exec svccfg apply /etc/svc/profile/site`},
-	{os: profiles.Illumos, patterns: []string{"etc/security/audit_*"},
-		command: smf + `svcadm refresh svc:/system/auditd:default 2>/dev/null || exit 0`},
+	{
+		os: profiles.Illumos, patterns: []string{"etc/ssh/sshd_config"}, check: `exec /usr/lib/ssh/sshd -t`,
+		command: smf + `svcadm refresh svc:/network/ssh:default 2>/dev/null || exit 0`,
+	},
+	{
+		os: profiles.Illumos, patterns: []string{"lib/svc/manifest/**", "var/svc/manifest/**"},
+		command: smf + `exec svcadm restart svc:/system/manifest-import:default`,
+	},
+	{
+		os: profiles.Illumos, patterns: []string{"etc/svc/profile/site/*"},
+		command: smf + `exec svccfg apply /etc/svc/profile/site`,
+	},
+	{
+		os: profiles.Illumos, patterns: []string{"etc/security/audit_*"},
+		command: smf + `svcadm refresh svc:/system/auditd:default 2>/dev/null || exit 0`,
+	},
 }
 
 // activate has the system read what has changed. First everything is checked.

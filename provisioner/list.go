@@ -282,5 +282,3 @@ func unescape(s string) (string, error) {
 	}
 	return b.String(), nil
 }
-
-
