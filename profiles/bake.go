@@ -247,7 +247,7 @@ func (b *baker) manifest(s *Service) error {
 	}
 	exec := strings.Join(argv, " ")
 	if s.EnvironmentFile != "" {
-		exec = "/bin/sh -c " + shellQuote("set -a; . "+s.EnvironmentFile+"; set +a; exec "+exec)
+		exec = "/bin/sh -c " + shellQuote("set -a; . "+shellQuote(s.EnvironmentFile)+"; set +a; exec "+exec)
 	}
 	exec = strings.ReplaceAll(exec, "%", "%%") // smf_method(7), method tokens
 	service := el("service", "name", "site/"+s.Name, "type", "service", "version", "1").with(

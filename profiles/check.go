@@ -128,6 +128,9 @@ func (l *Layout) Check() []error {
 	if !slices.Contains(Platforms, l.OS) {
 		c.addf("os %q is none of %s%s", l.OS, strings.Join(Platforms, ", "), didYouMean(l.OS, Platforms))
 	}
+	if strings.ContainsFunc(l.Name, unfit) {
+		c.addf("image: name %q holds a control character", l.Name)
+	}
 	c.groups(l)
 	c.users(l)
 	c.services(l)
@@ -148,6 +151,8 @@ func (l *Layout) Check() []error {
 		for _, p := range m.Paths {
 			if _, err := image.NewMatcher(p); err != nil || !strings.HasPrefix(p, "/") {
 				c.addf("mutable: %q is not a pattern of absolute paths", p)
+			} else if strings.ContainsFunc(p, func(r rune) bool { return unfit(r) || unicode.IsSpace(r) }) {
+				c.addf("mutable: %q holds a blank or a control character", p)
 			}
 		}
 		rules := []string{"any", "append", "reset"}

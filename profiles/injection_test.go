@@ -1,0 +1,209 @@
+//go:build unix
+
+package profiles
+
+import (
+	"encoding/xml"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/goldenisc/packer-plugin-isc/image"
+)
+
+// hostile are values that would break out of a file that does not quote them.
+var hostile = []string{
+	"x\ny", "x\x00y", "x:y", "x y", "'; touch pwned; '", "$(touch pwned)", "`touch pwned`", "x' enabled='true", "]]><x/>", "--><x/>",
+	"x\n[Service]\nExecStartPre=+/bin/sh", "1 keep state\npass in all", "8080/tcp\npass in all", "%i", "$HOME", `a\`, "#",
+}
+
+// TestHostileLayout puts each hostile value into every field of a layout: it is refused, or what is
+// written says the same as with a harmless one, but for the value.
+func TestHostileLayout(t *testing.T) {
+	fields := map[string]func(*Layout, string){
+		"name":             func(l *Layout, v string) { l.Name = v },
+		"user":             func(l *Layout, v string) { l.Users[0].Name = v },
+		"comment":          func(l *Layout, v string) { l.Users[0].Comment = v },
+		"home":             func(l *Layout, v string) { l.Users[0].Home = "/" + v },
+		"shell":            func(l *Layout, v string) { l.Users[0].Shell = "/" + v },
+		"member":           func(l *Layout, v string) { l.Groups[0].Members = []string{v} },
+		"service":          func(l *Layout, v string) { l.Services[0].Name = v },
+		"description":      func(l *Layout, v string) { l.Services[0].Description = v },
+		"exec":             func(l *Layout, v string) { l.Services[2].Exec = "/opt/x " + shellQuote(v) },
+		"directory":        func(l *Layout, v string) { l.Services[0].Directory = "/" + v },
+		"environment":      func(l *Layout, v string) { l.Services[0].Environment = map[string]string{"A": v} },
+		"variable":         func(l *Layout, v string) { l.Services[0].Environment = map[string]string{v: "1"} },
+		"environment_file": func(l *Layout, v string) { l.Services[0].EnvironmentFile = "/" + v },
+		"listen":           func(l *Layout, v string) { l.Services[0].Listen = []string{v} },
+		"after":            func(l *Layout, v string) { l.Services[0].After = []string{"svc:/" + v} },
+		"health":           func(l *Layout, v string) { l.Services[0].Health = "http://:8080/" + v },
+		"privileges":       func(l *Layout, v string) { l.Services[0].Privileges = []string{v} },
+		"allow":            func(l *Layout, v string) { l.Network.Allow = []string{v} },
+		"outbound":         func(l *Layout, v string) { l.Network.Outbound = []string{v} },
+		"publish":          func(l *Layout, v string) { l.Network.Publish = map[string]string{v: "8080/tcp"} },
+		"published":        func(l *Layout, v string) { l.Network.Publish = map[string]string{"80/tcp": v} },
+		"scratch":          func(l *Layout, v string) { l.Scratch.Path = "/" + v },
+		"size":             func(l *Layout, v string) { l.Scratch.Size = v },
+		"swap":             func(l *Layout, v string) { l.Swap = &Swap{Size: v} },
+		"volume":           func(l *Layout, v string) { l.Volumes[0].Path = "/" + v },
+		"mutable":          func(l *Layout, v string) { l.Mutables[0].Paths = []string{"/" + v} },
+		"identity":         func(l *Layout, v string) { l.Identity = &Identity{User: v} },
+	}
+	for name, set := range fields {
+		for _, os := range Platforms {
+			for _, v := range hostile {
+				l := webLayout(os)
+				set(l, v)
+				if errors.Join(l.Check()...) != nil {
+					continue
+				}
+				tree := bare(t, os)
+				if err := l.Apply(tree, epoch); err != nil {
+					continue
+				}
+				wellFormed(t, name+" "+v, l, tree)
+			}
+		}
+	}
+}
+
+// wellFormed checks that every file of a layout has the structure that our writers give it.
+func wellFormed(t *testing.T, what string, l *Layout, tree *image.Tree) {
+	t.Helper()
+	for e := range tree.All() {
+		if !e.IsRegular() {
+			continue
+		}
+		text := read(t, tree, e.Name)
+		switch {
+		case strings.HasSuffix(e.Name, ".xml"):
+			var x xmlBundle
+			if err := xml.Unmarshal([]byte(text), &x); err != nil || len(x.Services) != 1 {
+				t.Errorf("%s: %s: %v", what, e.Name, err)
+			}
+		case strings.HasSuffix(e.Name, ".service"):
+			for _, line := range lines(text) {
+				key, _, ok := strings.Cut(line, "=")
+				if line != "" && line[0] != '#' && line[0] != '[' && (!ok || !unitKeys[key]) {
+					t.Errorf("%s: %s: %q", what, e.Name, line)
+				}
+			}
+		case e.Name == "etc/passwd" || e.Name == "etc/shadow" || e.Name == "etc/group":
+			for _, f := range records(text) {
+				if len(f) != map[string]int{"etc/passwd": 7, "etc/shadow": 9, "etc/group": 4}[e.Name] {
+					t.Errorf("%s: %s: %q", what, e.Name, f)
+				}
+			}
+		}
+	}
+	files, err := l.NetworkFiles()
+	if err != nil {
+		t.Errorf("%s: %v", what, err)
+	}
+	for name, text := range files {
+		for _, line := range lines(text) {
+			if name == "ipf.conf" && !ipfRule.MatchString(line) {
+				t.Errorf("%s: %s: %q", what, name, line)
+			}
+		}
+	}
+}
+
+// ipfRule is the form of all rules that we write for ipf(5).
+var ipfRule = regexp.MustCompile(`^(#.*|(block|pass) (in|out) (log |quick )*(all( with opt (lsrr|ssrr))?|on lo0 all|proto (tcp|udp) from any to any port = [0-9]+( flags S)? keep state))$`)
+
+// unitKeys are the keys of the units that we write.
+var unitKeys = func() map[string]bool {
+	keys := map[string]bool{}
+	for _, k := range strings.Fields(`Description Wants Requires After Before Type ExecStart User Group WorkingDirectory Environment
+		EnvironmentFile Restart RestartSec TimeoutSec RestrictAddressFamilies ProtectProc CapabilityBoundingSet AmbientCapabilities
+		ReadWritePaths MemoryMax MemorySwapMax LimitMEMLOCK TasksMax CPUQuota CPUWeight WantedBy Listen Health RemainAfterExit
+		ConditionPathExists DefaultDependencies`) {
+		keys[k] = true
+	}
+	for _, l := range sandbox {
+		k, _, _ := strings.Cut(l, "=")
+		keys[k] = true
+	}
+	return keys
+}()
+
+// TestEnvironmentFile runs a start method as SMF does, with an environment file whose path a shell
+// would like to read otherwise.
+func TestEnvironmentFile(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "it's$(touch$IFS$PWNED)&x")
+	if err := os.WriteFile(file, []byte("GREETING='a  b'\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tree := bare(t, Illumos)
+	l := &Layout{OS: Illumos, Name: "x", Services: []Service{{Name: "a", Exec: `/bin/sh -c 'printf %s "$GREETING"'`, EnvironmentFile: file}}}
+	if err := l.Apply(tree, epoch); err != nil {
+		t.Fatal(err)
+	}
+	b, err := ParseBundle([]byte(read(t, tree, manifestDir+"/a.xml")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), "/bin/sh", "-c", "exec "+strings.ReplaceAll(b.Services[0].Start, "%%", "%"))
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), "PWNED=pwned")
+	out, err := cmd.CombinedOutput()
+	if err != nil || string(out) != "a  b" {
+		t.Errorf("got %q, %v", out, err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "pwned")); err == nil {
+		t.Error("the path was run")
+	}
+}
+
+// TestIdentity runs the method of the identity in a root of its own.
+func TestIdentity(t *testing.T) {
+	run := func(user, input string, want int) string {
+		t.Helper()
+		root := t.TempDir()
+		for name, text := range map[string]string{"etc/isc/identity": input, "etc/passwd": "root:x:0:0::/root:/bin/sh\nadmin:x:500:500::/home/admin:/bin/sh\nd:x:1:1::/:/bin/sh\n"} {
+			to := filepath.Join(root, name)
+			if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(to, []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		cmd := exec.CommandContext(t.Context(), "/bin/sh", "method/isc-identity.sh", user)
+		cmd.Env = append(os.Environ(), "ISC_ROOT="+root)
+		out, _ := cmd.CombinedOutput()
+		if got := cmd.ProcessState.ExitCode(); got != want {
+			t.Errorf("%q: status %d, want %d\n%s", input, got, want, out)
+		}
+		return root
+	}
+	got := func(root, name string) string {
+		data, err := os.ReadFile(filepath.Join(root, name))
+		if err != nil {
+			return ""
+		}
+		return string(data)
+	}
+	root := run("admin", "hostname=web01\nauthorized_key=ssh-ed25519 AAAA a\nauthorized_key=ssh-ed25519 BBBB $(b)\n", 0)
+	if got(root, "etc/hostname") != "web01\n" || got(root, "home/admin/.ssh/authorized_keys") != "ssh-ed25519 AAAA a\nssh-ed25519 BBBB $(b)\n" {
+		t.Errorf("hostname %q, keys %q", got(root, "etc/hostname"), got(root, "home/admin/.ssh/authorized_keys"))
+	}
+	if st, err := os.Stat(filepath.Join(root, "home/admin/.ssh/authorized_keys")); err != nil || st.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", st, err)
+	}
+	if _, err := os.Stat(filepath.Join(root, "etc/isc/identified")); err != nil {
+		t.Error(err)
+	}
+	for _, bad := range []string{"hostname=a b\n", "hostname=$(reboot)\n", "hostname=-n\n", "hostname=../../x\n"} {
+		if root := run("admin", bad, 96); got(root, "etc/hostname") != "" {
+			t.Errorf("%q was taken", bad)
+		}
+	}
+	run("d", "authorized_key=x\n", 96)
+	run("-", "", 0)
+}
