@@ -27,11 +27,13 @@ var ranks = map[string]int{
 	"internal/flock":   -1, // below all: they know nothing of us
 	"internal/hcltext": -1,
 
-	"ovf":             0,
-	"zfs":             0,
-	"signing":         0,
-	"internal/disk":   0,
-	"internal/remote": 0,
+	"ovf":                0,
+	"zfs":                0,
+	"signing":            0,
+	"internal/disk":      0,
+	"internal/disk/gen":  0, // a program
+	"internal/disk/init": 0, // a program
+	"internal/remote":    0,
 
 	"image": 1,
 

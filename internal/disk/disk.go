@@ -1,13 +1,10 @@
 package disk
 
 import (
-	"context"
 	"crypto"
 	"crypto/x509"
-	"errors"
 	"io"
 	"io/fs"
-	"iter"
 	"time"
 )
 
@@ -162,12 +159,4 @@ func (p *Problem) Error() string {
 		return p.What
 	}
 	return p.What + ": " + p.Hint
-}
-
-// Build makes the disks of a root. The objects come in the order of a depth-first walk with sorted
-// directories, the root first. All that keeps a disk from being made is told at once, as errors of
-// type [*Problem] joined by [errors.Join], before content is read; the objects must stay usable as
-// long as the guest is.
-func Build(ctx context.Context, root iter.Seq2[*Object, error], o Options) (*Guest, error) {
-	return nil, errors.New("not made yet")
 }

@@ -1,0 +1,106 @@
+package disk
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"io"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Verity on disk, from the kernel's Documentation/admin-guide/device-mapper/verity.rst and cryptsetup's
+// lib/verity/verity.c.
+const (
+	digestSize = sha256.Size
+	perBlock   = blockSize / digestSize
+)
+
+// A verity is a superblock and the hash tree over some data.
+type verity struct {
+	data   []byte // the superblock's block, then the levels, top first
+	root   [digestSize]byte
+	salt   [32]byte
+	blocks int64 // of the data
+}
+
+// hashVerity reads all of src, which is of whole blocks, and makes the tree.
+func hashVerity(ctx context.Context, src io.ReaderAt, size int64, uuid [16]byte, salt [32]byte, workers int, progress func(done, total int64)) (*verity, error) {
+	v := &verity{salt: salt, blocks: size / blockSize}
+	leaves, err := v.leaves(ctx, src, size, workers, progress)
+	if err != nil {
+		return nil, err
+	}
+	levels := [][]byte{leaves}
+	// A single block of data would have no level; no root is that small.
+	for len(levels[len(levels)-1]) > blockSize {
+		below := levels[len(levels)-1]
+		above := make([]byte, roundUp(int64(len(below)/perBlock), blockSize))
+		v.hash(above, below)
+		levels = append(levels, above)
+	}
+	v.hash(v.root[:], levels[len(levels)-1])
+	v.data = make([]byte, blockSize)
+	b := v.data
+	le := binary.LittleEndian
+	copy(b, "verity\x00\x00")
+	le.PutUint32(b[8:], 1)  // version
+	le.PutUint32(b[12:], 1) // hash type: salt first
+	copy(b[16:], uuid[:])
+	copy(b[32:], "sha256")
+	le.PutUint32(b[64:], blockSize)
+	le.PutUint32(b[68:], blockSize)
+	le.PutUint64(b[72:], uint64(v.blocks))
+	le.PutUint16(b[80:], uint16(len(salt)))
+	copy(b[88:], salt[:])
+	for i := len(levels) - 1; i >= 0; i-- {
+		v.data = append(v.data, levels[i]...)
+	}
+	return v, nil
+}
+
+// roundUp returns n raised to a multiple of unit.
+func roundUp(n, unit int64) int64 { return (n + unit - 1) / unit * unit }
+
+// hash writes the digests of the blocks of src to dst, one after the other.
+func (v *verity) hash(dst, src []byte) {
+	buf := make([]byte, len(v.salt)+blockSize)
+	copy(buf, v.salt[:])
+	for i := 0; i*blockSize < len(src); i++ {
+		copy(buf[len(v.salt):], src[i*blockSize:(i+1)*blockSize])
+		sum := sha256.Sum256(buf)
+		copy(dst[i*digestSize:], sum[:])
+	}
+}
+
+// leaves returns the lowest level.
+func (v *verity) leaves(ctx context.Context, src io.ReaderAt, size int64, workers int, progress func(done, total int64)) ([]byte, error) {
+	const step = 1 << 20
+	leaves := make([]byte, roundUp(v.blocks*digestSize, blockSize))
+	var next, done atomic.Int64
+	g, ctx := errgroup.WithContext(ctx)
+	for range max(1, workers) {
+		g.Go(func() error {
+			buf := make([]byte, step)
+			for {
+				at := next.Add(step) - step
+				if at >= size {
+					return nil
+				}
+				if err := ctx.Err(); err != nil {
+					return err
+				}
+				part := buf[:min(step, size-at)]
+				if n, err := src.ReadAt(part, at); n < len(part) {
+					return err
+				}
+				v.hash(leaves[at/blockSize*digestSize:], part)
+				if n := done.Add(int64(len(part))); progress != nil {
+					progress(n, size)
+				}
+			}
+		})
+	}
+	return leaves, g.Wait()
+}
