@@ -41,7 +41,7 @@ func netparamsManifest() []byte {
 // service of ours, which sets them at every start: the file etc/ipadm/ipadm.conf has a private
 // format and is emptied when a zone is cloned.
 func stack(triples ...string) Method {
-	var set []Property
+	set := enable("site/" + netparams)
 	var says []string
 	for i := 0; i+2 < len(triples); i += 3 {
 		set = append(set, Property{"site/" + netparams, "default", triples[i], triples[i+1], "count", triples[i+2]})

@@ -65,7 +65,7 @@ func unpack(t *testing.T, root Root, patterns ...string) string {
 func TestRealXMLLint(t *testing.T) {
 	wantReal(t)
 	tree := bare(t, Illumos)
-	if err := webLayout(Illumos).Apply(tree, epoch); err != nil {
+	if err := fullLayout(Illumos).Apply(tree, epoch); err != nil {
 		t.Fatal(err)
 	}
 	if err := Apply(tree, baseline(t, Illumos, nil), epoch); err != nil {
@@ -73,7 +73,7 @@ func TestRealXMLLint(t *testing.T) {
 	}
 	dir := unpack(t, tree, manifestDir+"/*.xml", sitePath)
 	files, err := filepath.Glob(filepath.Join(dir, manifestDir, "*.xml"))
-	if err != nil || len(files) != 4 {
+	if err != nil || len(files) != 7 {
 		t.Fatalf("%d manifests, %v", len(files), err)
 	}
 	for _, f := range append(files, filepath.Join(dir, sitePath)) {
@@ -83,7 +83,62 @@ func TestRealXMLLint(t *testing.T) {
 
 func TestRealShellCheck(t *testing.T) {
 	wantReal(t)
-	real(t, "shellcheck", "--shell=sh", "method/isc-enc-scratch.sh")
+	methods, err := filepath.Glob("method/*.sh")
+	if err != nil || len(methods) != 4 {
+		t.Fatalf("%q, %v", methods, err)
+	}
+	files, err := fullLayout(Illumos).NetworkFiles()
+	if err != nil {
+		t.Fatal(err)
+	}
+	vnic := filepath.Join(t.TempDir(), "vnic.sh")
+	if err := os.WriteFile(vnic, []byte(siteTokens.Replace(files["vnic.sh"])), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	real(t, "shellcheck", append([]string{"--shell=sh", vnic}, methods...)...)
+}
+
+// siteTokens are what a site could put for the tokens.
+var siteTokens = strings.NewReplacer("@NAME@", "web01", "@IP@", "10.80.0.11", "@PHYSICAL@", "web01_0", "@OUTSIDE@", "net0", "@UPLINK@", "isc0")
+
+// fullLayout is webLayout with all that only some images have.
+func fullLayout(os string) *Layout {
+	l := webLayout(os)
+	l.Swap, l.Identity = &Swap{Size: "2GiB"}, &Identity{User: "admin"}
+	l.Network.Publish = map[string]string{"443/tcp": "8080/tcp", "80/tcp": "80/tcp"}
+	l.Services[2].EnvironmentFile = "/etc/web.env"
+	return l
+}
+
+// TestRealNft lets nft(8) check the rules of images and of hosts.
+func TestRealNft(t *testing.T) {
+	wantReal(t)
+	if os.Getuid() != 0 {
+		t.Skip("nft checks rules for root only")
+	}
+	l := fullLayout(Linux)
+	own, err := l.nftables()
+	if err != nil {
+		t.Fatal(err)
+	}
+	deny, err := (&Layout{OS: Linux}).nftables()
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := l.NetworkFiles()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, rules := range []string{string(own), string(deny), siteTokens.Replace(files["nftables.conf"])} {
+		name := filepath.Join(t.TempDir(), "rules")
+		if err := os.WriteFile(name, []byte(rules), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		real(t, "nft", "-c", "-f", name)
+		if i < 2 && !dropsByDefault(rules) {
+			t.Errorf("control L35 would not take our own rules:\n%s", rules)
+		}
+	}
 }
 
 // TestRealSSHD asks the ssh server what it makes of the configuration, Include and Match included.
@@ -147,7 +202,7 @@ func TestRealAccounts(t *testing.T) {
 func TestRealSystemd(t *testing.T) {
 	wantReal(t)
 	tree := bare(t, Linux)
-	l := webLayout(Linux)
+	l := fullLayout(Linux)
 	for i := range l.Services {
 		l.Services[i].Exec = strings.Replace(l.Services[i].Exec, "/opt/web/bin/"+l.Services[i].Name+"d", "/bin/true", 1)
 		l.Services[i].Exec = strings.Replace(l.Services[i].Exec, "/opt/web/bin/"+l.Services[i].Name, "/bin/true", 1)
@@ -157,8 +212,30 @@ func TestRealSystemd(t *testing.T) {
 	}
 	dir := unpack(t, tree, unitDir+"*.service")
 	units, err := filepath.Glob(filepath.Join(dir, unitDir, "*.service"))
-	if err != nil || len(units) != 3 {
+	if err != nil || len(units) != 4 {
 		t.Fatalf("%d units, %v", len(units), err)
 	}
+	for i, u := range units {
+		// The program of the identity lies in the image.
+		text, err := os.ReadFile(u)
+		if err == nil {
+			err = os.WriteFile(u, []byte(strings.Replace(string(text), "/usr/lib/isc/isc-identity", "/bin/true", 1)), 0o644)
+		}
+		if err != nil {
+			t.Fatal(i, err)
+		}
+	}
 	real(t, "systemd-analyze", append([]string{"verify", "--man=no"}, units...)...)
+	for _, name := range []string{"web", "worker"} {
+		out, err := exec.CommandContext(t.Context(), "systemd-analyze", "security", "--no-pager", "--offline=true",
+			"--threshold=25", filepath.Join(dir, unitDir, name+".service")).CombinedOutput()
+		if err != nil {
+			t.Errorf("%s is exposed: %v\n%s", name, err, out)
+		}
+		for _, line := range lines(string(out)) {
+			if strings.Contains(line, "Overall exposure") {
+				t.Log(line)
+			}
+		}
+	}
 }
