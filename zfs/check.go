@@ -424,7 +424,7 @@ func (c *checker) graph() {
 	if c.inodes[c.s.zpl.root] == nil {
 		c.fail("the root object %d is missing", c.s.zpl.root)
 	}
-	c.cycles()
+	c.cycles(master)
 }
 
 // hiddenDirectory checks that of the extended attributes of object n.
@@ -435,9 +435,13 @@ func (c *checker) hiddenDirectory(n uint64, z *inode) {
 	}
 }
 
-// cycles finds directories that hang on each other and not on the root.
-func (c *checker) cycles() {
-	sound := map[uint64]bool{c.s.zpl.root: true}
+// cycles finds directories that hang on each other and not on one that the master node names: the
+// root, or that of the shares, which is in itself.
+func (c *checker) cycles(master map[string]uint64) {
+	sound := map[uint64]bool{}
+	for _, number := range master {
+		sound[number] = true
+	}
 	for n := range c.s.set.numbersOf() {
 		z := c.inodes[n]
 		var path []uint64

@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"io"
 	"io/fs"
+	"maps"
+	"slices"
 	"testing"
 )
 
@@ -23,6 +25,10 @@ func FuzzOpen(f *testing.F) {
 		}
 		seeds = append(seeds, in.write(f, o))
 		f.Add(uint8(i), []byte{})
+	}
+	for _, name := range slices.Sorted(maps.Keys(realStreams)) {
+		f.Add(uint8(len(seeds)), []byte{})
+		seeds = append(seeds, realStream(f, name))
 	}
 	for _, at := range []uint32{headerSize + 8, 900, 1300, 2000, 4000, 8000} {
 		f.Add(uint8(at%5), append(binary.LittleEndian.AppendUint32(nil, at), 1, 0, 0, 0, 0, 0, 0, 128))

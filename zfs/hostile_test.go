@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"encoding/binary"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -22,6 +24,9 @@ func TestMutations(t *testing.T) {
 		f := small()
 		f.file("text", bytes.Repeat([]byte("text "), 500))
 		seeds = append(seeds, f.write(t, o))
+	}
+	for _, name := range slices.Sorted(maps.Keys(realStreams)) {
+		seeds = append(seeds, realStream(t, name))
 	}
 	rnd := rand.New(rand.NewPCG(1, 2))
 	for range rounds {
