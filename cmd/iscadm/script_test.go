@@ -23,6 +23,7 @@ func TestMain(m *testing.M) {
 			stop()
 			os.Exit(status)
 		},
+		"sigstore-kms-test": plugin,
 	})
 }
 
@@ -53,9 +54,16 @@ func scripts(t *testing.T, pattern string, setup func(*testscript.Env) error) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"status": status, "append": appendTo, "flip": flip, "mode": mode, "sleep": sleep, "envsubst": envsubst,
-			"graft": graft, "attest": attest,
+			"fileenv": fileenv, "graft": graft, "attest": attest,
 		},
 	})
 }
 
-func TestScripts(t *testing.T) { scripts(t, "testdata/*.txtar", nil) }
+func TestScripts(t *testing.T) {
+	scripts(t, "testdata/*.txtar", func(e *testscript.Env) error {
+		if filepath.Base(e.WorkDir) != "script-keys" {
+			return nil
+		}
+		return writeKeys(e.WorkDir)
+	})
+}
