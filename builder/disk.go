@@ -122,7 +122,8 @@ func Resolve(ctx context.Context, s *Spec, o image.Options) ([]image.Base, error
 		}
 		out = append(out, image.Base{Source: s.Disk.name(), Digest: d.File})
 	}
-	return out, nil
+	earlier, err := s.resolveEarlier(ctx)
+	return append(out, earlier...), err
 }
 
 // captured opens the disk of a spec for a build, held against the lock.

@@ -51,7 +51,8 @@ func OpenStream(ctx context.Context, r io.ReadCloser, dir string, most int64) (*
 }
 
 func unpack(ctx context.Context, w io.Writer, r io.Reader, most int64) (int64, error) {
-	plain, _, err := image.Decompress(bufio.NewReaderSize(&contextReader{ctx, r}, 256<<10))
+	in := bufio.NewReaderSize(&contextReader{ctx, r}, 256<<10)
+	plain, _, err := image.Decompress(in)
 	if err != nil {
 		return 0, err
 	}
@@ -59,6 +60,9 @@ func unpack(ctx context.Context, w io.Writer, r io.Reader, most int64) (int64, e
 	n, err := io.Copy(w, io.LimitReader(plain, most+1))
 	if err == nil && n > most {
 		err = fmt.Errorf("%w of %d bytes", image.ErrTooLarge, most)
+	}
+	if err == nil {
+		_, err = io.Copy(io.Discard, in) // to the end, where the digest of an artifact is checked
 	}
 	return n, err
 }

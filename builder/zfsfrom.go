@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -123,6 +124,42 @@ func (z *ZFS) open(ctx context.Context, s *Spec, id, source string, o BuildOptio
 		return nil, input(fmt.Errorf("artifact %q: is of a snapshot of guid %s, not %s", a.Name, guid, a.Attributes[image.AttrGUID]))
 	}
 	return e, nil
+}
+
+// resolveEarlier finds out what the images that increments start from are now, for a lock.
+func (s *Spec) resolveEarlier(ctx context.Context) ([]image.Base, error) {
+	var out []image.Base
+	for _, k := range s.Artifacts {
+		z, ok := k.Writer.(*ZFS)
+		if !ok {
+			continue
+		}
+		for _, source := range z.From {
+			if slices.ContainsFunc(out, func(b image.Base) bool { return b.Source == source }) {
+				continue
+			}
+			digest, err := resolveImage(ctx, source, s.Dir)
+			if err != nil {
+				return nil, fmt.Errorf("increment from %q: %w", source, err)
+			}
+			out = append(out, image.Base{Source: source, Digest: digest})
+		}
+	}
+	return out, nil
+}
+
+func resolveImage(ctx context.Context, source, dir string) (_ string, err error) {
+	loc, err := ParseSource(source, dir)
+	if err != nil {
+		return "", input(err)
+	}
+	store, err := registry.Open(ctx, loc.Ref, registry.Options{})
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	d, err := store.Resolve(ctx, cmp.Or(loc.Ref.Digest, loc.Ref.Tag))
+	return d.Digest, err
 }
 
 // checkEarlier holds an image against the lock, and asks whether it is to be trusted.

@@ -34,7 +34,7 @@ file {
 }
 file {
   path    = "/lib/svc/manifest/site/mine.xml"
-  content = "`+mineHead+`<exec_method type='method' name='start' exec='/lib/svc/method/web start' timeout_seconds='9'/><exec_method type='method' name='stop' exec='/lib/svc/method/webx' timeout_seconds='9'/>`+mineTail+`"
+  content = "` + mineHead + `<exec_method type='method' name='start' exec='/lib/svc/method/web start' timeout_seconds='9'/><exec_method type='method' name='stop' exec='/lib/svc/method/webx' timeout_seconds='9'/>` + mineTail + `"
 }
 service {
   name = "web"

@@ -39,7 +39,7 @@ func verbs() []func(*app) *cobra.Command {
 		newInit, newFmt, newValidate, newBuild, newLock, newInspect, newDiff, newExport,
 		newKeygen, newSign, newPromote, newRefresh, newRevoke, newVerify, newAttestation, newPolicy,
 		newCopy, newPush, newPull, newClone, newStart, newStop, newList, newShow, newCheck, newReset,
-		newSnapshot, newRollback, newDestroy, newPrune, newProfile, newOVF, newServe, newDemo, newServePage,
+		newSnapshot, newRollback, newDestroy, newPrune, newProfile, newOVF, newZFS, newServe, newDemo, newServePage,
 	}
 }
 

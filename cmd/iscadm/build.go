@@ -26,6 +26,7 @@ type buildFlags struct {
 	locked, dryRun, reproduce bool
 	tmp                       string
 	sign                      signFlags
+	from                      trustFlags // of images that increments start from
 }
 
 func newBuild(a *app) *cobra.Command {
@@ -51,6 +52,9 @@ to it: SOURCE_DATE_EPOCH, or the newest time in the base.`,
 	f.BoolVar(&b.locked, "locked", false, "refuse bases that are not as in SPEC.lock.json")
 	f.BoolVar(&b.dryRun, "dry-run", false, "do everything but write; print what the profile found")
 	f.BoolVar(&b.reproduce, "check-reproducible", false, "build twice and exit with 3 if the digests differ")
+	f.StringArrayVar(&b.from.keys, "from-key", nil, "let increments start only from what is released by the public key `PUB` (repeatable: by one of them)")
+	f.StringVar(&b.from.policy, "from-policy", "", "let increments start only from what the policy `FILE` takes")
+	c.MarkFlagsMutuallyExclusive("from-key", "from-policy")
 	f.StringVar(&b.tmp, "tmp", "", "`FOLDER` for temporary files; default $TMPDIR")
 	return c
 }
@@ -75,6 +79,9 @@ func (a *app) build(ctx context.Context, name string, b *buildFlags) error {
 	o := builder.BuildOptions{Version: buildVersion(), Today: time.Now(), Dir: b.tmp, Progress: a.progress(), Log: a.log()}
 	if o.Created, err = sourceDate(); err != nil {
 		return badInput(err)
+	}
+	if o.Trust, err = b.from.trust(ctx); err != nil {
+		return err
 	}
 	if b.locked {
 		if o.Lock, err = builder.ReadLock(builder.LockName(name)); err != nil {

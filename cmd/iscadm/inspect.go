@@ -188,6 +188,9 @@ func (a *app) inspect(ctx context.Context, name string, f *inspectFlags) error {
 		if art.UncompressedSize > 0 {
 			more = " from " + size(art.UncompressedSize)
 		}
+		if art.From != "" {
+			more += ", increment from " + art.From
+		}
 		a.printf("  %-20s %10s%s  %s\n", art.Name, size(art.Size), more, art.Digest)
 	}
 	if m.Runnable != nil {
@@ -273,7 +276,7 @@ func (a *app) export(ctx context.Context, name, artifact, out string) error {
 }
 
 func binaryType(mediaType string) bool {
-	return strings.HasPrefix(mediaType, image.TypeZone)
+	return strings.HasPrefix(mediaType, image.TypeZone) || strings.HasPrefix(mediaType, image.TypeZFS) || strings.HasPrefix(mediaType, image.TypeZFSMap)
 }
 
 func newDiff(a *app) *cobra.Command {

@@ -70,7 +70,9 @@ func newServe(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "serve --listen 127.0.0.1:PORT --dir DIR",
 		Short: "Serve an embedded registry, for trying out and for air gaps",
-		Args:  cobra.NoArgs,
+		Long: "Serves an embedded registry, for trying out and for air gaps. Images in the folder that have a stream for SmartOS\n" +
+			"are offered by IMGAPI as well: imgadm sources -a http://HOST:PORT",
+		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			return a.serve(c.Context(), listen, dir)
 		},
@@ -87,7 +89,14 @@ func (a *app) serve(ctx context.Context, listen, dir string) error {
 	}
 	a.printf("%s\n", l.Addr())
 	h := registry.Handler(dir)
-	s := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}
+	images := imgapi{dir}
+	s := &http.Server{ReadHeaderTimeout: 10 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if images.serves(r.URL.Path) {
+			images.ServeHTTP(w, r)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})}
 	stop := context.AfterFunc(ctx, func() {
 		shutdown, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()

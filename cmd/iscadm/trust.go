@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/hcl/v2"
 	"github.com/spf13/cobra"
 
+	"github.com/goldenisc/packer-plugin-isc/builder"
 	"github.com/goldenisc/packer-plugin-isc/host"
 	"github.com/goldenisc/packer-plugin-isc/registry"
 	"github.com/goldenisc/packer-plugin-isc/signing"
@@ -71,6 +72,26 @@ func policyOf(dir string, s *host.State) (string, error) {
 		return "", err
 	}
 	return name, nil
+}
+
+// trust returns what decides about images that a build goes by, or nil if the flags name nothing. That
+// a release of them has expired since is no reason to refuse it: nobody is to use it.
+func (t *trustFlags) trust(ctx context.Context) (builder.Trust, error) {
+	if len(t.keys) == 0 && t.policy == "" {
+		return nil, nil
+	}
+	p, err := t.load(ctx, "", nil)
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context, ref registry.Ref, from registry.Store, m *registry.Image) error {
+		_, err := signing.Verify(input(ctx, from, ref, m.Digest(), m.Config.Name, p, nil))
+		var refused *signing.Error
+		if errors.As(err, &refused) && (refused.Reason == signing.ReasonExpired || refused.Reason == signing.ReasonAge) {
+			return nil
+		}
+		return err
+	}, nil
 }
 
 // A policyError is all that is wrong with a policy file.
