@@ -181,6 +181,7 @@ func TestZAPSizes(t *testing.T) {
 
 // TestZAPExternalTable grows the pointer table out of the header, and hits equal hashes.
 func TestZAPExternalTable(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("writes a large directory")
 	}

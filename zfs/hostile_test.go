@@ -15,6 +15,7 @@ import (
 // TestMutations reads streams of which one field is anything, with right checksums: nothing may
 // panic, hang or take memory, whatever comes of it.
 func TestMutations(t *testing.T) {
+	t.Parallel()
 	rounds := 600
 	if os.Getenv("ISC_NIGHTLY") == "1" {
 		rounds = 200_000

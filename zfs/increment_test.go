@@ -143,6 +143,7 @@ func edited(in tree) tree {
 }
 
 func TestIncrement(t *testing.T) {
+	t.Parallel()
 	for _, o := range []Options{{}, {LZ4: true}, {Platform: Illumos}, {Profile: ZPL4}} {
 		t.Run(fmt.Sprintf("%v %v lz4=%v", o.Profile, o.Platform, o.LZ4), func(t *testing.T) {
 			one := allKinds().withXattrs()
@@ -190,6 +191,7 @@ func TestIncrement(t *testing.T) {
 }
 
 func TestIncrementIsSmall(t *testing.T) {
+	t.Parallel()
 	one := allKinds()
 	s1 := one.stream(t, Options{})
 	m1 := mapOf(t, s1)
@@ -333,6 +335,7 @@ func FuzzReadMap(f *testing.F) {
 // TestRandomHistories edits random trees, again and again, and goes from version to version by
 // full streams and by increments.
 func TestRandomHistories(t *testing.T) {
+	t.Parallel()
 	rounds := 12
 	if os.Getenv("ISC_NIGHTLY") == "1" {
 		rounds = 500

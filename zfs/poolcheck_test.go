@@ -188,6 +188,7 @@ func (p *poolReader) datasets() map[uint64]map[uint64]*poolDnode {
 
 // TestPoolObjects reads every object of pools and compares it with that in a stream.
 func TestPoolObjects(t *testing.T) {
+	t.Parallel()
 	in := allKinds().withXattrs()
 	for name, c := range map[string]struct {
 		o  Options
@@ -263,6 +264,7 @@ func TestPoolObjects(t *testing.T) {
 // TestPoolRead reads a pool in pieces of all sizes and places: the bytes must be the same, and zeros
 // outside of the extents.
 func TestPoolRead(t *testing.T) {
+	t.Parallel()
 	in := allKinds().withXattrs()
 	po := PoolOptions{Name: "rpool", Size: 64<<20 + 777, Boot: "ROOT/golden"}
 	p := in.pool(t, Options{}, po)

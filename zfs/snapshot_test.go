@@ -215,6 +215,7 @@ func TestReadAtUnaligned(t *testing.T) {
 }
 
 func TestLargeDirectory(t *testing.T) {
+	t.Parallel()
 	n := 100_000
 	if testing.Short() {
 		n = 20_000
@@ -235,6 +236,7 @@ func TestLargeDirectory(t *testing.T) {
 }
 
 func TestOpenRefusesEveryFlippedByte(t *testing.T) {
+	t.Parallel()
 	f := newTree()
 	f.file("a/file", []byte("content"))
 	f.put(Object{Path: "l", Mode: fs.ModeSymlink | 0o777, Target: strings.Repeat("t", 200)})

@@ -140,6 +140,7 @@ func swapZAP(p []byte) {
 }
 
 func TestBigEndian(t *testing.T) {
+	t.Parallel()
 	for _, o := range []Options{{}, {Profile: ZPL4}, {LZ4: true}, {Platform: Illumos}} {
 		in := allKinds().withXattrs()
 		stream := bigEndian(t, in.write(t, o))

@@ -5,31 +5,34 @@ set -e
 truncate -s 1G /tmp/disk
 zpool create -o ashift=12 -O atime=off -O xattr=sa -m /mnt isc /tmp/disk
 fill() { # FOLDER
-	mkdir -p $1/a/b
-	seq 1 300 > $1/a/text
-	ln $1/a/text $1/a/link
-	ln -s text $1/a/sym
-	ln -s $(printf 't%.0s' $(seq 200)) $1/a/long
-	echo tiny > $1/tiny
-	head -c 3000 /dev/zero > $1/zeros
-	truncate -s 300000 $1/a/b/sparse
-	echo end >> $1/a/b/sparse
-	mkfifo $1/fifo
-	mknod $1/null c 1 3
-	chmod 1777 $1/a/b
-	chown 5:6 $1/a/text
-	: > $1/$(printf 'n%.0s' $(seq 60))
-	setfattr -n user.a -v value $1/a/text
-	setfattr -n user.long -v $(printf 'v%.0s' $(seq 400)) $1/a
-	find $1 -exec touch -h -d "2024-01-02 00:00:00" {} +
+	cd "$1"
+	mkdir -p a/b
+	seq 1 300 > a/text
+	ln a/text a/link
+	ln -s text a/sym
+	ln -s "$(printf 't%.0s' $(seq 200))" a/long
+	echo tiny > tiny
+	head -c 3000 /dev/zero > zeros
+	truncate -s 300000 a/b/sparse
+	echo end >> a/b/sparse
+	mkfifo fifo
+	mknod null c 1 3
+	chmod 1777 a/b
+	chown 5:6 a/text
+	: > "$(printf 'n%.0s' $(seq 60))"
+	setfattr -n user.a -v value a/text
+	setfattr -n user.long -v "$(printf 'v%.0s' $(seq 400))" a
+	find . -exec touch -h -d "2024-01-02 00:00:00" {} +
+	cd /
 }
 make() { # NAME SENDOPTIONS CREATEOPTION…
 	name=$1 send=$2
 	shift 2
-	zfs create "$@" isc/$name
-	fill /mnt/$name
-	zfs snapshot isc/$name@1
-	zfs send $send isc/$name@1 > /out/$name
+	zfs create "$@" "isc/$name"
+	fill "/mnt/$name"
+	zfs snapshot "isc/$name@1"
+	# shellcheck disable=SC2086 # several options
+	zfs send $send "isc/$name@1" > "/out/$name"
 }
 make zpl5 ""
 make zpl4 "" -o version=4 -o xattr=on
