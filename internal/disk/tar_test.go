@@ -54,7 +54,9 @@ func (r *testRoot) link(name, target string) {
 func (r *testRoot) file(name string, mode fs.FileMode, data string) *Object {
 	o := &Object{
 		Path: name, Mode: mode, ModTime: time.Unix(1700000000, 0), Size: int64(len(data)), Digest: sha256.Sum256([]byte(data)),
-		Open: func() (Content, error) { return testContent{bytes.NewReader([]byte(data)), []Extent{{0, int64(len(data))}}}, nil },
+		Open: func() (Content, error) {
+			return testContent{bytes.NewReader([]byte(data)), []Extent{{0, int64(len(data))}}}, nil
+		},
 	}
 	r.put(o)
 	return o
