@@ -143,6 +143,19 @@ func (w *archiveWriter) PutManifest(ctx context.Context, data []byte, tag string
 	return d, nil
 }
 
+// UpdateTag implements [Sink]. Nobody else writes the archive.
+func (w *archiveWriter) UpdateTag(ctx context.Context, tag string, edit func(present []byte) ([]byte, error)) error {
+	var present []byte
+	if d, err := w.index.resolve(tag); err == nil {
+		present = w.manifests[d.Digest]
+	}
+	data, err := edit(present)
+	if err == nil && (present == nil || !bytes.Equal(data, present)) {
+		_, err = w.PutManifest(ctx, data, tag)
+	}
+	return err
+}
+
 // AddReferrers implements [Sink].
 func (w *archiveWriter) AddReferrers(ctx context.Context, digest string, referrers []Descriptor) error {
 	var list []Descriptor

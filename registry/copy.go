@@ -317,23 +317,43 @@ func (p *plan) run(ctx context.Context, from Store, to Sink, tag string, progres
 			return err
 		}
 	}
-	for _, s := range p.referrers {
-		if err := to.AddReferrers(ctx, s.digest, s.referrers); err != nil {
-			return err
-		}
-	}
-	for _, t := range p.tags {
-		i := slices.IndexFunc(p.manifests, func(m planned) bool { return m.Digest == t.digest })
-		if _, err := to.PutManifest(ctx, p.manifests[i].data, t.tag); err != nil {
-			return err
-		}
+	if err := p.join(ctx, to); err != nil {
+		return err
 	}
 	if tag != "" {
 		if _, err := to.PutManifest(ctx, root, tag); err != nil {
 			return err
 		}
 	}
-	return nil
+	// Lists and tags that others write too are looked at once more, later.
+	return p.join(ctx, to)
+}
+
+// join enters the referrers and cosign's tags beside what the place has of others.
+func (p *plan) join(ctx context.Context, to Sink) error {
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(lookups)
+	for _, s := range p.referrers {
+		g.Go(func() error { return to.AddReferrers(gctx, s.digest, s.referrers) })
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	g, gctx = errgroup.WithContext(ctx)
+	g.SetLimit(lookups)
+	for _, t := range p.tags {
+		i := slices.IndexFunc(p.manifests, func(m planned) bool { return m.Digest == t.digest })
+		g.Go(func() error {
+			return to.UpdateTag(gctx, t.tag, func(present []byte) ([]byte, error) {
+				data, err := mergeTagged(gctx, to, present, p.manifests[i].data)
+				if err != nil {
+					return nil, fmt.Errorf("tag %q: %w", t.tag, err)
+				}
+				return data, nil
+			})
+		})
+	}
+	return g.Wait()
 }
 
 // counted tells the progress of a blob.

@@ -3,8 +3,11 @@ package registry
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"strings"
@@ -129,9 +132,57 @@ func (r *repository) PutManifest(ctx context.Context, data []byte, tag string) (
 	return d, nil
 }
 
-// AddReferrers implements [Sink]. Where the registry lists referrers itself they are only looked
-// for. The referrers tag is read, changed and written without any lock, so it is read again and
-// written again until everything is there.
+// Registries have no compare-and-swap. Who writes a tag that others write too reads it again until it
+// was as wanted that many times in a row, each after longer than somebody else takes from reading to
+// writing: what they overwrote is put back.
+const (
+	quietReads  = 2
+	updateTries = 40
+	maxWindow   = 5 * time.Second
+)
+
+// UpdateTag implements [Sink].
+func (r *repository) UpdateTag(ctx context.Context, tag string, edit func(present []byte) ([]byte, error)) error {
+	wrote, quiet := false, 0
+	window := r.delay / 5
+	for range updateTries {
+		begun := time.Now()
+		present, err := r.getManifest(ctx, tag)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		data, err := edit(present)
+		if err != nil {
+			return err
+		}
+		if present == nil || !bytes.Equal(data, present) {
+			if _, err := r.PutManifest(ctx, data, tag); err != nil {
+				return err
+			}
+			wrote, quiet = true, 0
+			window = min(max(window, time.Since(begun)), maxWindow)
+		} else if quiet++; !wrote || quiet > quietReads {
+			return nil
+		}
+		// Not in step with the others.
+		if err := sleep(ctx, 2*window+rand.N(2*window)); err != nil {
+			return err
+		}
+	}
+	return r.errorf("tag "+tag, fmt.Errorf("%w: others write it all the time", ErrUndetermined))
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}
+
+// AddReferrers implements [Sink]. Where the registry lists referrers itself they are looked for, and
+// stored again if its list has lost them; else they are added to the referrers tag.
 func (r *repository) AddReferrers(ctx context.Context, digest string, referrers []Descriptor) error {
 	const tries = 6
 	for try := range tries {
@@ -139,25 +190,45 @@ func (r *repository) AddReferrers(ctx context.Context, digest string, referrers 
 		if err != nil {
 			return r.errorf("referrers of "+digest, err)
 		}
-		data, changed, err := mergeReferrers(list, referrers)
-		if err != nil {
-			return r.errorf("referrers of "+digest, err)
+		if fallback {
+			return r.addToTag(ctx, digest, referrers)
 		}
-		if !changed {
+		lost := missing(list, referrers)
+		if len(lost) == 0 {
 			return nil
 		}
-		if fallback {
-			if _, err := r.PutManifest(ctx, data, fallbackTag(digest)); err != nil {
+		if err := sleep(ctx, time.Duration(try)*r.delay); err != nil {
+			return err
+		}
+		for _, d := range lost {
+			data, err := r.getManifest(ctx, d.Digest)
+			if err != nil {
 				return err
 			}
-		}
-		if try > 0 {
-			select {
-			case <-ctx.Done():
-				return ctx.Err()
-			case <-time.After(time.Duration(try) * r.delay):
+			if _, err := r.PutManifest(ctx, data, ""); err != nil {
+				return err
 			}
 		}
 	}
 	return r.errorf("referrers of "+digest, fmt.Errorf("%w: they are not listed after %d tries", ErrUndetermined, tries))
+}
+
+func (r *repository) addToTag(ctx context.Context, digest string, referrers []Descriptor) error {
+	return r.UpdateTag(ctx, fallbackTag(digest), func(present []byte) ([]byte, error) {
+		var list []Descriptor
+		if present != nil {
+			var err error
+			if list, err = parseReferrers(present); err != nil {
+				return nil, r.errorf("referrers of "+digest, err)
+			}
+		}
+		data, changed, err := mergeReferrers(list, referrers)
+		if err != nil {
+			return nil, r.errorf("referrers of "+digest, err)
+		}
+		if !changed && present != nil {
+			return present, nil
+		}
+		return data, nil
+	})
 }

@@ -46,7 +46,15 @@ func Attach(ctx context.Context, to Target, digest string, referrers []*signing.
 }
 
 func putSigned(ctx context.Context, to Target, m *signing.Manifest) error {
-	for _, b := range m.Blobs {
+	if err := putBlobs(ctx, to, m.Blobs); err != nil {
+		return err
+	}
+	_, err := to.PutManifest(ctx, m.Data, m.Tag)
+	return err
+}
+
+func putBlobs(ctx context.Context, to Sink, blobs []signing.Blob) error {
+	for _, b := range blobs {
 		d := descriptor(b.Descriptor)
 		if has, err := to.Has(ctx, d); err != nil {
 			return err
@@ -58,8 +66,7 @@ func putSigned(ctx context.Context, to Target, m *signing.Manifest) error {
 			return err
 		}
 	}
-	_, err := to.PutManifest(ctx, m.Data, m.Tag)
-	return err
+	return nil
 }
 
 // listed checks that the manifests are in the list of referrers.
@@ -76,26 +83,15 @@ func listed(ctx context.Context, from Store, digest string, want []Descriptor) e
 	return nil
 }
 
-// attachClassic adds a signature to those under the tag, again until a read shows it there.
+// attachClassic adds a signature to those under the tag.
 func attachClassic(ctx context.Context, to Target, digest string, c *signing.Classic) error {
-	const tries = 6
-	for range tries {
-		present, err := classicManifest(ctx, to, digest)
-		if err != nil {
-			return err
-		}
+	return to.UpdateTag(ctx, signing.ClassicTag(digest), func(present []byte) ([]byte, error) {
 		m, err := signing.AddClassic(present, digest, c)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if bytes.Equal(m.Data, present) {
-			return nil
-		}
-		if err := putSigned(ctx, to, m); err != nil {
-			return err
-		}
-	}
-	return fmt.Errorf("tag %q: %w: somebody else writes it all the time", signing.ClassicTag(digest), ErrUndetermined)
+		return m.Data, putBlobs(ctx, to, m.Blobs)
+	})
 }
 
 // classicManifest returns the manifest of the classic signatures of a digest, nil if there is none.

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -52,6 +53,10 @@ type Sink interface {
 	// PutManifest stores a manifest or index, whose blobs are there, and makes tag stand for it
 	// unless tag is empty.
 	PutManifest(ctx context.Context, data []byte, tag string) (Descriptor, error)
+	// UpdateTag makes tag stand for what edit makes of the manifest that it stands for, nil if there is
+	// none. edit is called again when somebody else changes the tag meanwhile; the same bytes back mean
+	// that nothing is missing. What edit adds must survive being merged with what others add.
+	UpdateTag(ctx context.Context, tag string, edit func(present []byte) ([]byte, error)) error
 	// AddReferrers sees to it that [Store.Referrers] of the digest lists these manifests, which are
 	// stored already, beside what it lists now.
 	AddReferrers(ctx context.Context, digest string, referrers []Descriptor) error
@@ -92,14 +97,22 @@ func parseReferrers(data []byte) ([]Descriptor, error) {
 	return m.Manifests, nil
 }
 
-// mergeReferrers returns the list with what is missing in it, as an index, and whether anything was.
-func mergeReferrers(list, more []Descriptor) (data []byte, changed bool, err error) {
-	list = slices.Clone(list)
-	for _, d := range more {
-		if !slices.ContainsFunc(list, func(have Descriptor) bool { return have.Digest == d.Digest }) {
-			list, changed = append(list, d), true
+// missing returns those of want that the list does not have.
+func missing(list, want []Descriptor) []Descriptor {
+	var lost []Descriptor
+	for _, d := range want {
+		same := func(have Descriptor) bool { return have.Digest == d.Digest }
+		if !slices.ContainsFunc(list, same) && !slices.ContainsFunc(lost, same) {
+			lost = append(lost, d)
 		}
 	}
+	return lost
+}
+
+// mergeReferrers returns the list with what is missing in it, as an index, and whether anything was.
+func mergeReferrers(list, more []Descriptor) (data []byte, changed bool, err error) {
+	lost := missing(list, more)
+	list, changed = append(slices.Clone(list), lost...), len(lost) > 0
 	if len(list) > maxReferrers {
 		return nil, false, fmt.Errorf("more than %d referrers", maxReferrers)
 	}
@@ -317,8 +330,57 @@ func (l *Layout) PutManifest(_ context.Context, data []byte, tag string) (Descri
 	return d, l.Tag(tag, d)
 }
 
+// UpdateTag implements [Sink]. It compares and swaps: whoever is overtaken begins anew.
+func (l *Layout) UpdateTag(ctx context.Context, tag string, edit func(present []byte) ([]byte, error)) error {
+	for {
+		before, err := l.Resolve(ctx, tag)
+		var present []byte
+		if err == nil {
+			present, err = l.Manifest(ctx, before)
+		} else if errors.Is(err, fs.ErrNotExist) {
+			err = nil
+		}
+		if err != nil {
+			return err
+		}
+		data, err := edit(present)
+		if err != nil || present != nil && bytes.Equal(data, present) {
+			return err
+		}
+		if overtaken, err := l.swap(tag, before.Digest, data); err != nil || !overtaken {
+			return err
+		}
+	}
+}
+
+// swap makes tag stand for a manifest unless it stands for another one than before, empty for none.
+func (l *Layout) swap(tag, before string, data []byte) (overtaken bool, err error) {
+	d, err := describe(data)
+	if err != nil {
+		return false, err
+	}
+	if err := checkTag(tag); err != nil {
+		return false, err
+	}
+	if _, err := l.PutBlob(data); err != nil {
+		return false, err
+	}
+	err = l.change(func(x *indexJSON) error {
+		now, err := x.resolve(tag)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if overtaken = now.Digest != before; !overtaken {
+			x.set(tag, d)
+		}
+		return nil
+	})
+	return overtaken, err
+}
+
 // AddReferrers implements [Sink].
 func (l *Layout) AddReferrers(ctx context.Context, digest string, referrers []Descriptor) error {
+	tag := fallbackTag(digest)
 	for {
 		x, err := l.readIndex()
 		if err != nil {
@@ -332,24 +394,11 @@ func (l *Layout) AddReferrers(ctx context.Context, digest string, referrers []De
 		if err != nil || !changed {
 			return err
 		}
-		d, err := describe(data)
-		if err != nil {
-			return err
+		before, err := x.resolve(tag)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("OCI layout %q: %w", l.dir, err)
 		}
-		if _, err := l.PutBlob(data); err != nil {
-			return err
-		}
-		tag := fallbackTag(digest)
-		before, err1 := x.resolve(tag)
-		overtaken := false
-		err = l.change(func(x *indexJSON) error {
-			now, err2 := x.resolve(tag)
-			if overtaken = before.Digest != now.Digest || (err1 == nil) != (err2 == nil); !overtaken {
-				x.set(tag, d)
-			}
-			return nil
-		})
-		if err != nil || !overtaken {
+		if overtaken, err := l.swap(tag, before.Digest, data); err != nil || !overtaken {
 			return err
 		}
 	}
