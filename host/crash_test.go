@@ -16,6 +16,7 @@ import (
 	"github.com/goldenisc/packer-plugin-isc/host"
 	"github.com/goldenisc/packer-plugin-isc/image"
 	"github.com/goldenisc/packer-plugin-isc/internal/hosttest"
+	"github.com/goldenisc/packer-plugin-isc/internal/zfsfake"
 )
 
 // A crash is one operation done by a process of its own, to be killed.
@@ -23,8 +24,11 @@ type crash struct {
 	Op, State, Place, Image string // Image is a file
 }
 
-// TestMain is also the process that is killed.
+// TestMain is also the process that is killed, and the fake of zfs(8).
 func TestMain(m *testing.M) {
+	if name := filepath.Base(os.Args[0]); name == "zfs" || name == "zpool" {
+		os.Exit(zfsfake.Main(name, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+	}
 	if job := os.Getenv("HOST_TEST_CRASH"); job != "" {
 		if err := runCrash(job); err != nil {
 			fmt.Fprintln(os.Stderr, err)

@@ -36,8 +36,25 @@ type Source interface {
 // importWait is how long an import waits for another one.
 const importWait = time.Hour
 
-// Import makes the golden copy of a verified image for a platform. Where it is there and intact,
-// only the release is noted.
+// copyAt splits the name of a place for golden copies: PLATFORM, or PLATFORM:PLACE of a [Placer].
+// The key is how the state names it.
+func copyAt(platform string) (p Platform, key, place string, err error) {
+	name, place, _ := strings.Cut(platform, ":")
+	if p = Platforms[name]; p == nil {
+		return nil, "", "", unknownPlatform(name)
+	}
+	placer, ok := p.(Placer)
+	if !ok {
+		return p, name, "", nil
+	}
+	if err := placer.CheckPlace(place); err != nil {
+		return nil, "", "", fmt.Errorf("platform %q: place: %w", name, err)
+	}
+	return p, platform, place, nil
+}
+
+// Import makes the golden copy of a verified image for a platform, PLATFORM or PLATFORM:PLACE. Where
+// it is there and intact, only the release is noted.
 func (h *Host) Import(ctx context.Context, platform string, v *Verified) (*Image, error) {
 	m, err := h.importImage(ctx, platform, v)
 	if err != nil {
@@ -47,9 +64,9 @@ func (h *Host) Import(ctx context.Context, platform string, v *Verified) (*Image
 }
 
 func (h *Host) importImage(ctx context.Context, platform string, v *Verified) (*Image, error) {
-	p := Platforms[platform]
-	if p == nil {
-		return nil, unknownPlatform(platform)
+	p, key, place, err := copyAt(platform)
+	if err != nil {
+		return nil, err
 	}
 	if !isDigest(v.Digest) {
 		return nil, errors.New("the digest is malformed")
@@ -74,6 +91,7 @@ func (h *Host) importImage(ctx context.Context, platform string, v *Verified) (*
 		_, err = newRules(g.Config)
 	}
 	if err == nil {
+		g.Place = place
 		err = p.Import(ctx, g, v)
 	}
 	if err != nil {
@@ -94,8 +112,8 @@ func (h *Host) importImage(ctx context.Context, platform string, v *Verified) (*
 			})
 			in = &s.Images[len(s.Images)-1]
 		}
-		if !slices.Contains(in.Platforms, platform) {
-			in.Platforms = append(in.Platforms, platform)
+		if !slices.Contains(in.Platforms, key) {
+			in.Platforms = append(in.Platforms, key)
 			slices.Sort(in.Platforms)
 		}
 		if !v.Unsigned {
@@ -205,7 +223,8 @@ func (h *Host) Prune(ctx context.Context) ([]Image, error) {
 			continue // its folder is removed all the same
 		}
 		for _, name := range m.Platforms {
-			if p := Platforms[name]; p != nil {
+			if p, _, place, err := copyAt(name); err == nil {
+				g.Place = place
 				if err := p.Remove(ctx, g); err != nil {
 					return gone, err
 				}

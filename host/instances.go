@@ -19,6 +19,7 @@ const (
 	opSnapshot = "snapshot"
 	opForget   = "forget"
 	opDestroy  = "destroy"
+	opUpgrade  = "upgrade"
 )
 
 // A CloneRequest says what instance to make of an image that was imported for the platform.
@@ -38,8 +39,9 @@ func (h *Host) Clone(ctx context.Context, r CloneRequest) (in *Instance, notes [
 	fail := func(err error) (*Instance, []string, error) {
 		return nil, nil, fmt.Errorf("clone %q: %w", r.Name, err)
 	}
-	if Platforms[r.Platform] == nil {
-		return fail(unknownPlatform(r.Platform))
+	_, key, _, err := copyAt(r.Platform + ":" + r.Place)
+	if err != nil {
+		return fail(err)
 	}
 	if r.Platform == "dir" {
 		if r.Place, err = filepath.Abs(r.Place); err != nil {
@@ -67,8 +69,8 @@ func (h *Host) Clone(ctx context.Context, r CloneRequest) (in *Instance, notes [
 		Created: now(), Files: record(files), Pending: &Pending{Op: opClone},
 	}
 	err = h.Update(ctx, func(s *State) error {
-		if m := s.Image(r.Image); m == nil || !slices.Contains(m.Platforms, r.Platform) {
-			return fmt.Errorf("image %s is not imported for platform %q", r.Image, r.Platform)
+		if m := s.Image(r.Image); m == nil || !slices.Contains(m.Platforms, key) {
+			return fmt.Errorf("image %s is not imported for platform %q", r.Image, key)
 		}
 		if s.Instance(r.Name) != nil {
 			return fmt.Errorf("an instance of this name exists: %w", fs.ErrExist)
@@ -256,6 +258,45 @@ func (h *Host) snapshot(ctx context.Context, name, op, snapshot string, f func(*
 			return fmt.Errorf("platform %q: %w", j.Instance.Platform, errors.ErrUnsupported)
 		}
 		return f(j, s)
+	})
+}
+
+// Upgrade puts another image under an instance, which may be an older one: site values are applied
+// again, volumes stay. Snapshots are of the image before, so there must be none.
+func (h *Host) Upgrade(ctx context.Context, name, digest string) error {
+	return h.do(ctx, name, opUpgrade, &Pending{Op: opUpgrade, Phase: phaseCopy}, func(j *Job, p Platform) error {
+		u, ok := p.(Upgrader)
+		if !ok {
+			return fmt.Errorf("platform %q: %w", j.Instance.Platform, errors.ErrUnsupported)
+		}
+		if n := len(j.Instance.Snapshots); n > 0 {
+			return fmt.Errorf("it has %d snapshots of the image it is of now: destroy them first", n)
+		}
+		_, key, _, err := copyAt(j.Instance.Platform + ":" + j.Instance.Place)
+		if err != nil {
+			return err
+		}
+		s, err := h.View()
+		if err != nil {
+			return err
+		}
+		if m := s.Image(digest); m == nil || !slices.Contains(m.Platforms, key) {
+			return fmt.Errorf("image %s is not imported for platform %q", digest, key)
+		}
+		g, err := h.golden(digest)
+		if err != nil {
+			return err
+		}
+		files, err := j.Instance.Site.files(g, name)
+		if err != nil {
+			return err
+		}
+		was, had := j.Golden, j.Instance.Files
+		j.Golden, j.Instance.Files = g, record(files)
+		if err = u.Upgrade(ctx, j); err != nil && j.Instance.Image != digest {
+			j.Golden, j.Instance.Files = was, had // to be undone
+		}
+		return err
 	})
 }
 

@@ -52,10 +52,24 @@ type Starter interface {
 	Stop(ctx context.Context, j *Job, timeout time.Duration) error
 }
 
+// A Placer is a Platform whose golden copies are in the places where instances are made, each of
+// which needs one. The state names such a place as PLATFORM:PLACE.
+type Placer interface {
+	CheckPlace(place string) error
+}
+
+// An Upgrader is a Platform that can put another image under an instance, whose volumes stay.
+type Upgrader interface {
+	// Upgrade makes the root anew from the job's golden image and enters that in the instance in
+	// the same step of the journal as the new root.
+	Upgrade(ctx context.Context, j *Job) error
+}
+
 // Platforms are the kinds of places that instances can be made in, by the name before the colon
 // in --to.
 var Platforms = map[string]Platform{
 	"dir": dirPlatform{},
+	"zfs": zfsPlatform{},
 }
 
 // A Golden is an image in this host's store.
@@ -64,6 +78,7 @@ type Golden struct {
 	Config  *image.Config
 	Content *image.Content
 	Dir     string // of what is known about it; a platform's own files there begin with its name
+	Place   string // of a Placer: where the golden copy is to be, or is
 
 	store store
 }

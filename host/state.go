@@ -45,7 +45,7 @@ type Image struct {
 	Version   string    `json:"version"`
 	OS        string    `json:"os"`
 	Arch      string    `json:"arch"`
-	Platforms []string  `json:"platforms"` // that hold a golden copy
+	Platforms []string  `json:"platforms"` // that hold a golden copy: PLATFORM, or PLATFORM:PLACE
 	Imported  time.Time `json:"imported"`
 	Unsigned  bool      `json:"unsigned,omitempty"` // nobody's signature was asked for
 	Key       string    `json:"key,omitempty"`      // identity of the key that vouched for it
@@ -85,7 +85,7 @@ type Process struct {
 // A Pending is the journal of one operation. Whoever finds it without holding the instance's
 // lock's owner alive finishes or undoes it.
 type Pending struct {
-	Op    string `json:"op"`              // clone, reset, rollback, snapshot or destroy
+	Op    string `json:"op"`              // clone, reset, rollback, snapshot, forget, upgrade or destroy
 	Phase string `json:"phase,omitempty"` // of the platform
 	Arg   string `json:"arg,omitempty"`   // snapshot, or the evidence's name
 	Inode uint64 `json:"inode,omitempty"` // of the new root

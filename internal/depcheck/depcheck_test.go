@@ -56,6 +56,7 @@ var ranks = map[string]int{
 var testOnly = map[string]int{
 	"internal/basetest":     0,
 	"internal/zfstest":      0,
+	"internal/zfsfake":      4,
 	"internal/depcheck":     5,
 	"internal/bench":        5,
 	"internal/realtest":     5,

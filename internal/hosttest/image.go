@@ -93,27 +93,8 @@ func Config() *image.Config {
 // otherwise.
 func Image(t testing.TB, c *image.Config, files []File) *host.Verified {
 	t.Helper()
-	tree, err := image.NewTree(t.TempDir(), image.DefaultLimits)
-	if err != nil {
-		t.Fatal(err)
-	}
+	tree := Tree(t, files)
 	defer tree.Close()
-	uid, gid := max(os.Getuid(), 0), max(os.Getgid(), 0)
-	if err := tree.SetMeta(".", fs.ModeDir|0o755, uid, gid, Time, nil); err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range files {
-		if f.ModTime.IsZero() {
-			f.ModTime = Time
-		}
-		if f.UID == 0 && f.GID == 0 {
-			f.UID, f.GID = uid, gid
-		}
-		if err := tree.Put(f.Entry, []byte(f.Data)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	tree.Freeze(time.Time{})
 	return FromTree(t, c, tree)
 }
 
@@ -151,6 +132,10 @@ func FromTree(t testing.TB, c *image.Config, tree *image.Tree) *host.Verified {
 	}
 	return &host.Verified{Digest: digest(data), Config: c, Source: src, Unsigned: true}
 }
+
+const dirMode = fs.ModeDir | 0o755
+
+func owner() (uid, gid int) { return max(os.Getuid(), 0), max(os.Getgid(), 0) }
 
 func digest(data []byte) string {
 	sum := sha256.Sum256(data)
