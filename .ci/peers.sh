@@ -5,8 +5,8 @@
 set -euo pipefail
 
 packages=(
-  attr busybox-static libarchive-tools libvmdk-utils libxml2-utils mmdebstrap mtree-netbsd openssl pigz qemu-utils
-  shellcheck skopeo systemd tar umoci virt-v2v zstd
+  attr busybox-static cryptsetup-bin dosfstools e2fsprogs erofs-utils gdisk libarchive-tools libvmdk-utils libxml2-utils mmdebstrap
+  mtree-netbsd openssl ovmf pigz qemu-system-x86 qemu-utils sbsigntool shellcheck skopeo systemd tar umoci virt-v2v zstd
 )
 modules=(
   github.com/google/go-containerregistry/cmd/crane@v0.22.1
