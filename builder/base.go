@@ -55,7 +55,7 @@ func OpenBase(ctx context.Context, s *Spec, o image.Options) (*image.Tree, image
 	case "zfs":
 		t, base.Digest, err = openZFS(ctx, loc.Path, s.Base, s.Image.OS, o)
 	default:
-		t, base.Digest, err = openImage(ctx, loc.Ref, s.Image, o)
+		t, err = openImage(ctx, loc.Ref, s.Image, o, &base)
 	}
 	if want := s.Base.SHA256; want != "" && base.Digest != "" && base.Digest != "sha256:"+want {
 		// Said first: why another file cannot be read does not matter.
@@ -150,23 +150,29 @@ func contentDigest(t *image.Tree) (string, error) {
 
 // openImage flattens the layers of an OCI or Docker image, or takes the root of one of ours; the
 // digest is that of the reference's manifest or index.
-func openImage(ctx context.Context, ref registry.Ref, want *Image, o image.Options) (*image.Tree, string, error) {
+func openImage(ctx context.Context, ref registry.Ref, want *Image, o image.Options, b *image.Base) (*image.Tree, error) {
 	base, err := registry.FetchBase(ctx, ref, want.OS+"/"+want.Arch, registry.Options{})
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	defer base.Close()
 	t, err := image.NewTree(o.Dir, o.Limits)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	for i, l := range base.Layers {
 		if err := addLayer(ctx, t, l, o.Progress); err != nil {
 			t.Close()
-			return nil, "", fmt.Errorf("layer %d of %d: %w", i+1, len(base.Layers), err)
+			return nil, fmt.Errorf("layer %d of %d: %w", i+1, len(base.Layers), err)
 		}
 	}
-	return t, base.Digest, nil
+	b.Digest = base.Digest
+	if base.Image != nil {
+		if a := base.Image.Config.Artifact("provenance"); a != nil {
+			b.Provenance = a.Digest
+		}
+	}
+	return t, nil
 }
 
 func addLayer(ctx context.Context, t *image.Tree, l registry.Layer, p image.Progress) error {

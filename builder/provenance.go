@@ -26,7 +26,8 @@ import (
 // externalParameters.variables, those that the spec declares as sensitive being named in
 // externalParameters.sensitive only; at the build date internalParameters.created, which is
 // SOURCE_DATE_EPOCH or the newest time in the base. The resolved dependencies are the base
-// (name "base"), a captured disk beside it ("disk"), the profile file ("profile"), what file and
+// (name "base"), the provenance of one that is our image (its artifact: "base/provenance"), a captured
+// disk beside it ("disk"), the profile file ("profile"), what file and
 // tree blocks lay into the image (name: the path in the image), and of disks that are made of the
 // root the program in their initrd ("guest/init", by "guest/init/toolchain") and a boot stub that
 // the root has not ("guest/stub"). With these, and the same version of the program, the build gives
@@ -132,6 +133,11 @@ func newProvenance(s *Spec, version string, c *image.Config, sources []Dependenc
 		base.Digest = map[string]string{"sha256": sum}
 	}
 	p.BuildDefinition.Resolved = append(p.BuildDefinition.Resolved, base)
+	if sum, ok := strings.CutPrefix(c.Base.Provenance, "sha256:"); ok {
+		p.BuildDefinition.Resolved = append(p.BuildDefinition.Resolved, Dependency{
+			Name: "base/provenance", URI: c.Base.Source, Digest: map[string]string{"sha256": sum},
+		})
+	}
 	if s.Profile != nil && s.Profile.Source != "" {
 		src, err := readBounded(local(s.Dir, s.Profile.Source))
 		if err != nil {

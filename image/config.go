@@ -82,9 +82,11 @@ type Config struct {
 
 // A Base is what an image was built from.
 type Base struct {
-	Source  string `json:"source"`            // as written in the spec
-	Digest  string `json:"digest,omitempty"`  // sha256:… of the file, the manifest, or the content manifest of a folder
-	Release string `json:"release,omitempty"` // what the base says of itself, such as "OmniOS v11 r151054"
+	Source string `json:"source"`           // as written in the spec
+	Digest string `json:"digest,omitempty"` // sha256:… of the file, the manifest, or the content manifest of a folder
+	// Provenance is the digest of the artifact "provenance" of a base that is one of our images.
+	Provenance string `json:"provenance,omitempty"`
+	Release    string `json:"release,omitempty"` // what the base says of itself, such as "OmniOS v11 r151054"
 }
 
 // A Service is started at boot.
