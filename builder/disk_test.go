@@ -12,6 +12,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/binary"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -302,6 +303,34 @@ func TestCapturedDiskRefusals(t *testing.T) {
 	} {
 		_, _, err := buildSpec(t, dir, linuxImage+c.text)
 		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+}
+
+// TestGuestProblems wants all that keeps a disk from being made of a root at once, before any work.
+func TestGuestProblems(t *testing.T) {
+	const base = "base {\n  source = \"skeleton:linux\"\n}\nprofile {\n  name = \"none\"\n}\n"
+	_, _, err := buildSpec(t, t.TempDir(), linuxImage+base+"ova {}\n")
+	if !errors.Is(err, builder.ErrInput) {
+		t.Fatalf("%v: no error of the input", err)
+	}
+	for _, want := range []string{"has no kernel", "has no boot stub", "has no /sbin/init"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%v: no %q", err, want)
+		}
+	}
+	for name, c := range map[string]struct{ text, want string }{
+		"firmware": {"ova {\n  firmware = \"bios\"\n}\n", "unified kernel image"},
+		"etc":      {"qcow2 {\n  etc = \"memory\"\n}\n", `"memory" is none of`},
+		"hardware": {"qcow2 {\n  hardware = [\"floppy\"]\n}\n", `"floppy" is none of`},
+		"size":     {"qcow2 {\n  size = \"big\"\n}\n", "is not a size"},
+		"stub":     {"qcow2 {\n  stub = \"none.stub\"\n}\n", "does not exist"},
+		"key":      {"qcow2 {\n  uki_key = \"env://X\"\n}\n", "goes with uki_cert"},
+		"scratch":  {"qcow2 {}\nscratch {\n  path = \"/tmp/x\"\n  size = \"1GiB\"\n}\n", "has its scratch at /scratch"},
+		"volumes":  {"qcow2 {}\nvolume {\n  path = \"/a\"\n  size = \"1GiB\"\n}\nvolume {\n  path = \"/b\"\n  size = \"1GiB\"\n}\n", "one volume"},
+	} {
+		if _, _, err := buildSpec(t, t.TempDir(), linuxImage+base+c.text); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
 	}
