@@ -97,3 +97,5 @@ zone {
   brand       = "lx"
   compression = "zstd"
 }
+
+zfs {} # the same for a host with OpenZFS; from = ["REF"] adds the increment from an earlier version

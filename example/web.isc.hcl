@@ -97,3 +97,10 @@ zone {
   brand       = "illumos"
   compression = "zstd"
 }
+
+zfs {} # the same as a send stream, for zoneadm install -s; from = ["REF"] adds the increment from an earlier version
+
+zfs { # for imgadm of SmartOS
+  id     = "smartos"
+  layout = "root"
+}

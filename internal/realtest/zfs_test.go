@@ -281,7 +281,9 @@ func TestRealOpenZFSReceives(t *testing.T) {
 	for id := range blocks {
 		device := func(d image.Device) image.Device { return d }
 		if id == "zone" { // Linux takes the lower half of what illumos keeps for its own form
-			device = func(d image.Device) image.Device { return image.Device{Major: d.Minor >> 20, Minor: d.Minor & (1<<20 - 1)} }
+			device = func(d image.Device) image.Device {
+				return image.Device{Major: d.Minor >> 20, Minor: d.Minor & (1<<20 - 1)}
+			}
 		}
 		for file, n := range map[string]int{"1": 1, "1-2": 2, "2-3": 3, "1-3": 3, "3": 3} {
 			sameContent(t, filepath.Join(dir, "out", file+"."+id+".list"), listing(contentOf(t, dir, n), true, device))
