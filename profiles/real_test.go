@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/goldenisc/packer-plugin-isc/internal/zfstest"
 )
 
 // real runs a program of somebody else over what we wrote. A program that is missing is a failure
@@ -237,5 +239,14 @@ func TestRealSystemd(t *testing.T) {
 				t.Log(line)
 			}
 		}
+	}
+}
+
+// TestRealMethods runs the methods of scratch and swap space on OpenZFS in a guest.
+func TestRealMethods(t *testing.T) {
+	zfstest.Scratch(t)
+	out, ok := zfstest.Run(t, "vm", "testdata/methods.sh", "method/isc-enc-scratch.sh", "method/isc-enc-swap.sh")
+	if !ok || !strings.Contains(out, "\nall ok") {
+		t.Errorf("the methods fail:\n%s", zfstest.Tail(out))
 	}
 }
