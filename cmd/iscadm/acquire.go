@@ -161,6 +161,10 @@ func (a *app) vouched(ctx context.Context, q *acquisition, store registry.Store,
 
 // stage copies an image into a layout.
 func (a *app) stage(ctx context.Context, ref registry.Ref, digest, dir string) (*registry.Layout, error) {
+	// Root's alone, so that nobody puts anything else in the place of what was verified.
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
 	ref.Tag, ref.Digest = "", digest
 	to := registry.Ref{Place: registry.InLayout, Path: dir, Tag: "staged"}
 	if _, err := registry.Copy(ctx, ref, to, registry.Options{Progress: a.progress()}); err != nil {
@@ -185,16 +189,41 @@ func (s staged) Open(_ context.Context, artifact string) (io.ReadCloser, error) 
 	if err != nil {
 		return nil, err
 	}
-	h := sha256.New()
-	n, err := io.Copy(h, f)
-	if sum := "sha256:" + hex.EncodeToString(h.Sum(nil)); err == nil && (n != a.Size || sum != a.Digest) {
-		err = fmt.Errorf("artifact %q: %w: %d bytes %s, not %d bytes %s", artifact, registry.ErrMismatch, n, sum, a.Size, a.Digest)
-	}
-	if err == nil {
-		_, err = f.Seek(0, io.SeekStart)
-	}
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
+	if err := checkArtifact(f, a); err != nil {
+		return nil, errors.Join(fmt.Errorf("artifact %q: %w", artifact, err), f.Close())
 	}
 	return f, nil
+}
+
+// checkArtifact compares a file with what the config of its image says of it: its bytes, and what
+// they unpack to, of which no more is unpacked than there should be. The file is at its start then.
+func checkArtifact(f io.ReadSeeker, a *image.Artifact) error {
+	if err := checkDigest(f, a.Size, a.Digest); err != nil {
+		return err
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil || a.UncompressedDigest == "" {
+		return err
+	}
+	z, _, err := image.Decompress(f)
+	if err != nil {
+		return fmt.Errorf("%w: %w", registry.ErrMismatch, err)
+	}
+	err = checkDigest(z, a.UncompressedSize, a.UncompressedDigest)
+	if err = errors.Join(err, z.Close()); err != nil {
+		return fmt.Errorf("unpacked: %w", err)
+	}
+	_, err = f.Seek(0, io.SeekStart)
+	return err
+}
+
+func checkDigest(r io.Reader, size int64, digest string) error {
+	h := sha256.New()
+	n, err := io.Copy(h, io.LimitReader(r, size+1))
+	if err != nil {
+		return err
+	}
+	if sum := "sha256:" + hex.EncodeToString(h.Sum(nil)); n != size || sum != digest {
+		return fmt.Errorf("%w: %d bytes %s, not %d bytes %s", registry.ErrMismatch, n, sum, size, digest)
+	}
+	return nil
 }
