@@ -17,8 +17,17 @@ import (
 	"time"
 )
 
-// The test binary is also the writer that TestKill kills.
+// The test binary is also the writer that TestKill kills, and a publisher.
 func TestMain(m *testing.M) {
+	if args := os.Getenv("REGISTRY_TEST_PUBLISHER"); args != "" {
+		dst, rest, _ := strings.Cut(args, "\n")
+		dir, who, _ := strings.Cut(rest, "\n")
+		if err := publish(dst, dir, who); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	if dir := os.Getenv("REGISTRY_TEST_WRITER"); dir != "" {
 		fmt.Fprintln(os.Stderr, writeForever(dir))
 		os.Exit(1)
