@@ -20,8 +20,8 @@ const (
 
 var peMachines = map[string]uint16{"amd64": peMachineAMD64, "arm64": peMachineARM64}
 
-// A pe is a boot stub, or what it has become.
-type pe struct {
+// A peImage is a boot stub, or what it has become.
+type peImage struct {
 	b        []byte
 	sig      int // of "PE\0\0"
 	optional int // of the optional header
@@ -34,12 +34,12 @@ type pe struct {
 }
 
 // parsePE checks a PE32+ image for a machine.
-func parsePE(b []byte) (*pe, uint16, error) {
+func parsePE(b []byte) (*peImage, uint16, error) {
 	le := binary.LittleEndian
 	if len(b) < 0x40 || b[0] != 'M' || b[1] != 'Z' {
 		return nil, 0, errors.New("is no PE image")
 	}
-	p := &pe{b: b, sig: int(le.Uint32(b[0x3c:]))}
+	p := &peImage{b: b, sig: int(le.Uint32(b[0x3c:]))}
 	if p.sig < 0x40 || p.sig > len(b)-peOptional-128 || string(b[p.sig:p.sig+4]) != "PE\x00\x00" {
 		return nil, 0, errors.New("is no PE image: header is missing")
 	}

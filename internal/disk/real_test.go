@@ -6,6 +6,7 @@ import (
 	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/hex"
@@ -75,11 +76,17 @@ func program(t *testing.T, arch string) string {
 // blob is a file of the root that nothing reads unless it is told to.
 const blob = "usr/lib/isc/blob"
 
+// holes is one with holes.
+const holes = "usr/lib/isc/holes"
+
+var blobContent = strings.Repeat("what the disk has, it must tell.", 4096)
+
 // serve makes the root one with the web service.
 func serve(t *testing.T, r *testRoot) {
 	r.dir("usr/lib/isc", 0o755)
 	r.file("usr/lib/isc/guest", 0o755, program(t, "amd64"))
-	r.file(blob, 0o644, strings.Repeat("what the disk has, it must tell.", 4096))
+	r.file(blob, 0o644, blobContent)
+	r.sparse(holes, 100<<20, Extent{5 << 20, 70000}, Extent{90 << 20, 1})
 	r.file("etc/systemd/system/guest.service", 0o644, "[Service]\nExecStart=/usr/lib/isc/guest\nRestart=always\n[Install]\nWantedBy=multi-user.target\n")
 	for _, dir := range []string{"etc/systemd/system/multi-user.target.wants", "etc/systemd/system/network-online.target.wants"} {
 		r.dir(dir, 0o755)
@@ -294,8 +301,11 @@ func TestRealGuest(t *testing.T) {
 	if s.Exists["/data"] {
 		t.Error("/data has a file at the first start")
 	}
-	if got := m.get("/read?name=/" + blob); got != "131072" {
-		t.Errorf("the blob: %s", got)
+	if got, want := m.get("/read?name=/"+blob), fmt.Sprintf("%x", sha256.Sum256([]byte(blobContent))); got != want {
+		t.Errorf("the blob: %s, want %s", got, want)
+	}
+	if got, want := m.get("/read?name=/"+holes), contentSum(t, r, holes); got != want {
+		t.Errorf("the file with holes: %s, want %s", got, want)
 	}
 	m.off()
 	checkDisk(t, g, raw)
@@ -320,6 +330,22 @@ func TestRealGuest(t *testing.T) {
 		t.Errorf("verity after a bad block: %q", got)
 	}
 	m.off()
+}
+
+// contentSum returns the SHA-256 of a file of a root.
+func contentSum(t *testing.T, r *testRoot, name string) string {
+	t.Helper()
+	for _, o := range r.objects {
+		if o.Path == name {
+			h := sha256.New()
+			if _, err := io.Copy(h, io.NewSectionReader(fileReader{o}, 0, o.Size)); err != nil {
+				t.Fatal(err)
+			}
+			return hex.EncodeToString(h.Sum(nil))
+		}
+	}
+	t.Fatalf("no file %s", name)
+	return ""
 }
 
 // checkDisk checks that a run left the verified partitions and the ESP as they were, and nothing in
@@ -485,11 +511,11 @@ func TestRealSign(t *testing.T) {
 	needReal(t)
 	dir := t.TempDir()
 	key, cert := testKey(t)
-	signed, err := signPE(testPE(), key, cert)
+	signed, err := signPE(testPE("amd64"), key, cert)
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := signPE(testPE(), key, cert)
+	again, err := signPE(testPE("amd64"), key, cert)
 	if err != nil || !bytes.Equal(again, signed) {
 		t.Errorf("signed twice: not the same bytes (%v)", err)
 	}
@@ -504,7 +530,7 @@ func TestRealSign(t *testing.T) {
 	if out := run(t, "sbverify", "--cert", name("cert.pem"), name("image")); !strings.Contains(out, "Signature verification OK") {
 		t.Error(out)
 	}
-	signed[len(testPE())-1] ^= 1
+	signed[len(testPE("amd64"))-1] ^= 1
 	if err := os.WriteFile(name("changed"), signed, 0o600); err != nil {
 		t.Fatal(err)
 	}

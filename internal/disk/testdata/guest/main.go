@@ -5,6 +5,8 @@
 package main
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -87,18 +89,18 @@ func off() {
 	unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
 }
 
-// digest reads a file to its end and returns how many bytes it has, or the error.
+// digest returns the SHA-256 of a file, or the error of reading it.
 func digest(name string) string {
 	f, err := os.Open(name)
 	if err != nil {
 		return err.Error()
 	}
 	defer f.Close()
-	n, err := io.Copy(io.Discard, f)
-	if err != nil {
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
 		return err.Error()
 	}
-	return fmt.Sprint(n)
+	return hex.EncodeToString(h.Sum(nil))
 }
 
 func main() {
