@@ -10,7 +10,7 @@ import (
 
 // TestRealCosign lets cosign verify what the program signs, and the other way round.
 func TestRealCosign(t *testing.T) {
-	needPeers(t, "cosign")
+	needPeers(t, "cosign", "packer")
 	scripts(t, "testdata/cosign/*.txtar", nil)
 }
 

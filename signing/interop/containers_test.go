@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -35,6 +36,58 @@ func TestContainersPolicy(t *testing.T) {
 				t.Error("allowed without a signature")
 			}
 		})
+	}
+}
+
+// TestContainersPolicyProgram lets it judge what the program has pushed, both with the referrers API and
+// without.
+func TestContainersPolicyProgram(t *testing.T) {
+	dir := t.TempDir()
+	program := filepath.Join(dir, "iscadm")
+	build := exec.Command("go", "build", "-o", program, "./cmd/iscadm")
+	build.Dir = "../.."
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	run := func(args ...string) {
+		t.Helper()
+		c := exec.Command(program, args...)
+		c.Dir = dir
+		c.Env = append(os.Environ(), "COSIGN_PASSWORD=", "ISCADM_STATE="+filepath.Join(dir, "state"))
+		if out, err := c.CombinedOutput(); err != nil {
+			t.Fatalf("iscadm %q: %v\n%s", args, err, out)
+		}
+	}
+	spec := "image {\n  name    = \"web\"\n  version = \"1.4.0\"\n  os      = \"linux\"\n  arch    = \"amd64\"\n}\n\nbase {\n  source = \"skeleton:linux\"\n}\n"
+	if err := os.WriteFile(filepath.Join(dir, "web.isc.hcl"), []byte(spec), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	run("keygen", "-o", "one")
+	run("keygen", "-o", "two")
+	key := func(name string) *signing.PublicKey {
+		data, err := os.ReadFile(filepath.Join(dir, name+".pub"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		k, err := signing.ParsePublicKey(data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return k
+	}
+	for _, api := range []bool{true, false} {
+		i := publish(t, api, "content") // a registry; what is in it is replaced
+		run("build", "web.isc.hcl", "-o", i.repo+":1.4.0", "--key", "one.key")
+		if err := allowed(t, i, key("one")); err != nil {
+			t.Errorf("referrers API %v: %v", api, err)
+		}
+		if allowed(t, i, key("two")) == nil {
+			t.Error("allowed by another key")
+		}
+		run("build", "web.isc.hcl", "-o", i.repo+":1.4.0", "--key", "one.key", "--set", "image.version=1.4.1", "--signature-format", "bundle")
+		if allowed(t, i, key("one")) == nil {
+			t.Error("allowed without a classic signature")
+		}
 	}
 }
 
