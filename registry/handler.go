@@ -12,7 +12,7 @@ import (
 )
 
 // A Server is an OCI registry that keeps each repository as a layout below a folder, with the
-// referrers API and without authentication: for trying things out, air gaps and tests.
+// referrers API, unless that is switched off, and without authentication: for trying things out, air gaps and tests.
 type Server struct {
 	registry *olareg.Server
 
@@ -24,11 +24,20 @@ type Server struct {
 
 // Handler opens the registry in the folder dir, or one in memory if dir is empty. Nothing is ever
 // collected as garbage; who keeps the folder decides.
-func Handler(dir string) *Server {
-	c := config.Config{Storage: config.ConfigStorage{
-		StoreType: config.StoreMem,
-		GC:        config.ConfigGC{Frequency: -1},
-	}}
+func Handler(dir string) *Server { return handler(dir, true) }
+
+// HandlerWithoutReferrers is [Handler] without the referrers API, so that clients keep their lists of
+// referrers under tags, as they must in many registries.
+func HandlerWithoutReferrers(dir string) *Server { return handler(dir, false) }
+
+func handler(dir string, referrers bool) *Server {
+	c := config.Config{
+		Storage: config.ConfigStorage{
+			StoreType: config.StoreMem,
+			GC:        config.ConfigGC{Frequency: -1},
+		},
+		API: config.ConfigAPI{Referrer: config.ConfigAPIReferrer{Enabled: &referrers}},
+	}
 	if dir != "" {
 		c.Storage.StoreType, c.Storage.RootDir = config.StoreDir, dir
 	}

@@ -31,14 +31,10 @@ type testRegistry struct {
 // distribution does not.
 func newRegistry(t testing.TB, listing bool) *testRegistry {
 	t.Helper()
-	s := Handler("")
+	s := handler("", listing)
 	reg := new(testRegistry)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch {
-		case !listing && strings.Contains(r.URL.Path, "/referrers/"):
-			http.NotFound(w, r)
-			return
-		case r.Method == http.MethodPost:
+		if r.Method == http.MethodPost {
 			reg.uploads.Add(1)
 		}
 		if reg.wrap != nil {

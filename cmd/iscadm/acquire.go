@@ -167,7 +167,7 @@ func (a *app) stage(ctx context.Context, ref registry.Ref, digest, dir string) (
 	}
 	ref.Tag, ref.Digest = "", digest
 	to := registry.Ref{Place: registry.InLayout, Path: dir, Tag: "staged"}
-	if _, err := registry.Copy(ctx, ref, to, registry.Options{Progress: a.progress()}); err != nil {
+	if _, err := registry.Copy(ctx, ref, to, a.registry()); err != nil {
 		return nil, err
 	}
 	return registry.OpenLayout(dir)

@@ -30,6 +30,8 @@ type app struct {
 
 	json, quiet, verbose, noProgress bool
 
+	plainHTTP bool // also to registries on other machines
+
 	bars *bars
 }
 
@@ -61,6 +63,7 @@ func (a *app) command() *cobra.Command {
 	f := root.PersistentFlags()
 	f.BoolVar(&a.json, "json", false, "print one JSON document on stdout and nothing else")
 	f.BoolVarP(&a.quiet, "quiet", "q", false, "print results and errors only")
+	f.BoolVar(&a.plainHTTP, "plain-http", false, "speak HTTP also to registries on other machines")
 	f.BoolVarP(&a.verbose, "verbose", "v", false, "say more")
 	f.BoolVar(&a.noProgress, "no-progress", false, "no progress bars (there are none if stderr is no terminal)")
 	for _, v := range verbs() {

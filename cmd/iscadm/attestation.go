@@ -29,7 +29,6 @@ var predicates = map[string]string{
 type attestationFlags struct {
 	trust  trustFlags
 	state  stateFlag
-	copy   copyFlags
 	out    string
 	bundle bool
 }
@@ -52,7 +51,6 @@ says is not judged: "iscadm verify" does that for releases.`,
 	}
 	f.trust.flags(c)
 	f.state.flags(c)
-	f.copy.flags(c)
 	c.Flags().StringVarP(&f.out, "output", "o", "", "write to `FILE`; default stdout")
 	c.Flags().BoolVar(&f.bundle, "bundle", false, "write the Sigstore bundle")
 	return c
@@ -77,7 +75,7 @@ func (a *app) attestation(ctx context.Context, name, kind string, f *attestation
 	if err != nil {
 		return err
 	}
-	store, err := registry.Open(ctx, ref, registry.Options{PlainHTTP: f.copy.plainHTTP})
+	store, err := registry.Open(ctx, ref, a.registry())
 	if err != nil {
 		return err
 	}

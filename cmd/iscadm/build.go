@@ -192,7 +192,7 @@ func (a *app) buildTo(ctx context.Context, s *builder.Spec, o builder.BuildOptio
 		return nil, err
 	}
 	if ref.Place != registry.InLayout {
-		if _, err := registry.Copy(ctx, from, ref, registry.Options{Progress: o.Progress}); err != nil {
+		if _, err := registry.Copy(ctx, from, ref, registry.Options{PlainHTTP: a.plainHTTP, Progress: o.Progress}); err != nil {
 			return nil, err
 		}
 	}

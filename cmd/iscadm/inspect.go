@@ -25,7 +25,7 @@ func (a *app) open(ctx context.Context, name string) (*registry.Image, registry.
 	if err != nil {
 		return nil, nil, badInput(err)
 	}
-	store, err := registry.Open(ctx, ref, registry.Options{Progress: a.progress()})
+	store, err := registry.Open(ctx, ref, a.registry())
 	if err != nil {
 		return nil, nil, err
 	}

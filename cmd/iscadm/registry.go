@@ -13,42 +13,34 @@ import (
 	"github.com/goldenisc/packer-plugin-isc/registry"
 )
 
-// copyFlags are shared by the verbs that copy images.
-type copyFlags struct{ plainHTTP bool }
-
-func (c *copyFlags) flags(cmd *cobra.Command) {
-	cmd.Flags().BoolVar(&c.plainHTTP, "plain-http", false, "speak HTTP also to registries on other machines")
+// registry is how registries are spoken to, by all verbs alike.
+func (a *app) registry() registry.Options {
+	return registry.Options{PlainHTTP: a.plainHTTP, Progress: a.progress()}
 }
 
 func newCopy(a *app) *cobra.Command {
-	var f copyFlags
-	c := &cobra.Command{
+	return &cobra.Command{
 		Use:   "copy SRC DST",
 		Short: "Copy an image and everything that belongs to it, verified",
 		Args:  cobra.ExactArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
-			return a.copy(c.Context(), args[0], args[1], f)
+			return a.copy(c.Context(), args[0], args[1])
 		},
 	}
-	f.flags(c)
-	return c
 }
 
 func newPush(a *app) *cobra.Command {
-	var f copyFlags
-	c := &cobra.Command{
+	return &cobra.Command{
 		Use:   "push oci:DIR[:TAG] REF",
 		Short: "Publish an image: copy it from a layout to a registry",
 		Args:  cobra.ExactArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
-			return a.copy(c.Context(), args[0], args[1], f)
+			return a.copy(c.Context(), args[0], args[1])
 		},
 	}
-	f.flags(c)
-	return c
 }
 
-func (a *app) copy(ctx context.Context, src, dst string, f copyFlags) error {
+func (a *app) copy(ctx context.Context, src, dst string) error {
 	from, err := registry.Parse(src)
 	if err != nil {
 		return badInput(err)
@@ -57,7 +49,7 @@ func (a *app) copy(ctx context.Context, src, dst string, f copyFlags) error {
 	if err != nil {
 		return badInput(err)
 	}
-	digest, err := registry.Copy(ctx, from, to, registry.Options{PlainHTTP: f.plainHTTP, Progress: a.progress()})
+	digest, err := registry.Copy(ctx, from, to, a.registry())
 	if err != nil {
 		return err
 	}
@@ -67,6 +59,7 @@ func (a *app) copy(ctx context.Context, src, dst string, f copyFlags) error {
 
 func newServe(a *app) *cobra.Command {
 	var listen, dir string
+	var without bool
 	c := &cobra.Command{
 		Use:   "serve --listen 127.0.0.1:PORT --dir DIR",
 		Short: "Serve an embedded registry, for trying out and for air gaps",
@@ -74,21 +67,26 @@ func newServe(a *app) *cobra.Command {
 			"are offered by IMGAPI as well: imgadm sources -a http://HOST:PORT",
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return a.serve(c.Context(), listen, dir)
+			return a.serve(c.Context(), listen, dir, !without)
 		},
 	}
 	c.Flags().StringVar(&listen, "listen", "127.0.0.1:5000", "`ADDRESS` to listen on")
 	c.Flags().StringVar(&dir, "dir", "", "`FOLDER` of the registry; default in memory")
+	c.Flags().BoolVar(&without, "no-referrers-api", false, "do not list referrers, as many registries do not: clients use tags for that")
 	return c
 }
 
-func (a *app) serve(ctx context.Context, listen, dir string) error {
+func (a *app) serve(ctx context.Context, listen, dir string, referrers bool) error {
 	l, err := net.Listen("tcp", listen)
 	if err != nil {
 		return err
 	}
 	a.printf("%s\n", l.Addr())
-	h := registry.Handler(dir)
+	handler := registry.HandlerWithoutReferrers
+	if referrers {
+		handler = registry.Handler
+	}
+	h := handler(dir)
 	images := imgapi{dir}
 	s := &http.Server{ReadHeaderTimeout: 10 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if images.serves(r.URL.Path) {

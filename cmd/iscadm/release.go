@@ -48,7 +48,6 @@ func newPromote(a *app) *cobra.Command {
 		},
 	}
 	s.flags(c)
-	c.Flags().BoolVar(&s.plainHTTP, "plain-http", false, "speak HTTP also to registries on other machines")
 	c.MarkFlagRequired("channel")
 	return c
 }
@@ -70,7 +69,6 @@ of --channel, so that it expires later. Nothing else about it changes.`,
 	s.keyFlags(c)
 	c.Flags().StringVar(&s.channel, "channel", "", "only in this `CHANNEL`")
 	c.Flags().StringVar(&s.expires, "expires", "90d", "`TIME` from now after which nobody may take it in")
-	c.Flags().BoolVar(&s.plainHTTP, "plain-http", false, "speak HTTP also to registries on other machines")
 	return c
 }
 
@@ -106,7 +104,6 @@ func newRevoke(a *app) *cobra.Command {
 	}
 	s.keyFlags(c)
 	c.Flags().StringVar(&reason, "reason", "", "why, on one line")
-	c.Flags().BoolVar(&s.plainHTTP, "plain-http", false, "speak HTTP also to registries on other machines")
 	c.MarkFlagRequired("reason")
 	return c
 }

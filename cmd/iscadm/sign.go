@@ -25,7 +25,6 @@ type signFlags struct {
 	format       string
 	identity     string
 	countersign  string
-	plainHTTP    bool
 }
 
 func (s *signFlags) keyFlags(c *cobra.Command) {
@@ -68,7 +67,6 @@ again changes nothing; "iscadm refresh" makes it expire later.`,
 	}
 	s.flags(c)
 	c.Flags().StringVar(&s.countersign, "countersign", "", "sign the very release that the public key `PUB` signed, for policies that want several keys")
-	c.Flags().BoolVar(&s.plainHTTP, "plain-http", false, "speak HTTP also to registries on other machines")
 	return c
 }
 
@@ -87,7 +85,7 @@ func (a *app) withSubject(ctx context.Context, name string, s *signFlags, f func
 			return err
 		}
 	}
-	to, err := registry.OpenTarget(ctx, ref, registry.Options{PlainHTTP: s.plainHTTP})
+	to, err := registry.OpenTarget(ctx, ref, a.registry())
 	if err != nil {
 		return err
 	}
@@ -154,11 +152,11 @@ func (a *app) signBuilt(ctx context.Context, key *signing.Key, from, to registry
 	if to.Place == registry.InRegistry {
 		at = registry.Ref{Place: to.Place, Host: to.Host, Repo: to.Repo}
 		var err error
-		if at.Digest, err = registry.Copy(ctx, from, at, registry.Options{Progress: a.progress()}); err != nil {
+		if at.Digest, err = registry.Copy(ctx, from, at, a.registry()); err != nil {
 			return nil, err
 		}
 	}
-	target, err := registry.OpenTarget(ctx, at, registry.Options{})
+	target, err := registry.OpenTarget(ctx, at, a.registry())
 	if err != nil {
 		return nil, err
 	}

@@ -20,7 +20,6 @@ import (
 func newVerify(a *app) *cobra.Command {
 	var s stateFlag
 	var trust trustFlags
-	var f copyFlags
 	c := &cobra.Command{
 		Use:   "verify REF [--key PUB…|--policy FILE]",
 		Short: "Say whether an image is a release that may be used, and why",
@@ -30,12 +29,11 @@ was found beside the image is listed with what became of it. If the state folder
 exists, what this host has acquired counts as it does for pull.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			return a.verify(c.Context(), args[0], s, &trust, f)
+			return a.verify(c.Context(), args[0], s, &trust)
 		},
 	}
 	s.flags(c)
 	trust.flags(c)
-	f.flags(c)
 	return c
 }
 
@@ -88,7 +86,7 @@ func findingsOf(list []signing.Finding) []signedFinding {
 	return out
 }
 
-func (a *app) verify(ctx context.Context, name string, s stateFlag, trust *trustFlags, f copyFlags) error {
+func (a *app) verify(ctx context.Context, name string, s stateFlag, trust *trustFlags) error {
 	ref, err := registry.Parse(name)
 	if err != nil {
 		return badInput(err)
@@ -104,7 +102,7 @@ func (a *app) verify(ctx context.Context, name string, s stateFlag, trust *trust
 	if p == nil {
 		return badInput(errors.New("verify: nothing says whose signature to accept: use --key or --policy, or give this host a policy"))
 	}
-	store, err := registry.Open(ctx, ref, registry.Options{PlainHTTP: f.plainHTTP})
+	store, err := registry.Open(ctx, ref, a.registry())
 	if err != nil {
 		return err
 	}
