@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/goldenisc/packer-plugin-isc/image"
+	"github.com/goldenisc/packer-plugin-isc/profiles"
 )
 
 // Facts are what a root file system says of itself. What it does not say is empty.
@@ -26,6 +27,8 @@ type Facts struct {
 	Systemd  bool     // it has systemd
 	Packages string   // the package system: ips, pkgsrc, dpkg, apk, rpm
 	Daemons  []Daemon // well-known servers in it, by path
+	// Services are what its manifests, profiles and units start at boot.
+	Services []profiles.BootService
 }
 
 // A Daemon is a server program and where it listens by default.
@@ -115,6 +118,11 @@ func Inspect(t *image.Tree) (Facts, error) {
 	for _, d := range daemons {
 		if has(t, d.Path) {
 			f.Daemons = append(f.Daemons, d)
+		}
+	}
+	if f.OS == profiles.Illumos || f.OS == profiles.Linux {
+		if f.Services, err = profiles.BootServices(t, f.OS); err != nil {
+			return f, fmt.Errorf("inspect base: %w", err)
 		}
 	}
 	return f, nil

@@ -30,7 +30,7 @@ func (l *Layout) Apply(root Root, epoch time.Time) error {
 }
 
 func (l *Layout) apply(root Root, epoch time.Time) error {
-	if err := errors.Join(l.Check()...); err != nil {
+	if err := errors.Join(append(l.Check(), l.named())...); err != nil {
 		return err
 	}
 	a := &accounts{root: root, os: l.OS, epoch: epoch}

@@ -404,3 +404,52 @@ func (in *Inspection) startable(root Root, service, exec, user string) error {
 	}
 	return nil
 }
+
+// A ServiceChange is a service that one image starts at boot and another does not, or that opens
+// other ports.
+type ServiceChange struct {
+	ID       string
+	Old, New *BootService // nil where it is not started
+}
+
+func (c ServiceChange) String() string {
+	switch {
+	case c.Old == nil:
+		return "started at boot" + opens(c.New)
+	case c.New == nil:
+		return "no longer started at boot"
+	}
+	return fmt.Sprintf("opens %s → %s", orElse(strings.Join(c.Old.Ports, " "), "nothing"), orElse(strings.Join(c.New.Ports, " "), "nothing"))
+}
+
+func opens(b *BootService) string {
+	if len(b.Ports) == 0 {
+		return ""
+	}
+	return ", opens " + strings.Join(b.Ports, " ")
+}
+
+// CompareServices returns how the services that start at boot differ, sorted by id.
+func CompareServices(old, now []BootService) []ServiceChange {
+	by := func(all []BootService) map[string]*BootService {
+		m := map[string]*BootService{}
+		for i := range all {
+			m[all[i].ID] = &all[i]
+		}
+		return m
+	}
+	before, after := by(old), by(now)
+	var changes []ServiceChange
+	for id, b := range before {
+		if a := after[id]; a == nil || !slices.Equal(a.Ports, b.Ports) {
+			changes = append(changes, ServiceChange{id, b, a})
+		}
+	}
+	for id, a := range after {
+		if before[id] == nil {
+			changes = append(changes, ServiceChange{id, nil, a})
+		}
+	}
+	slices.SortFunc(changes, func(a, b ServiceChange) int { return strings.Compare(a.ID, b.ID) })
+	return changes
+}

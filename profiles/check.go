@@ -128,9 +128,6 @@ func (l *Layout) Check() []error {
 	if !slices.Contains(Platforms, l.OS) {
 		c.addf("os %q is none of %s%s", l.OS, strings.Join(Platforms, ", "), didYouMean(l.OS, Platforms))
 	}
-	if strings.ContainsFunc(l.Name, unfit) {
-		c.addf("image: name %q holds a control character", l.Name)
-	}
 	c.groups(l)
 	c.users(l)
 	c.services(l)
@@ -431,6 +428,15 @@ func (c *checker) mounts(l *Layout) {
 			c.addf("volume %q: owner %q is no name of an account", v.Path, v.Owner)
 		}
 	}
+}
+
+// named refuses a name of the image that would end the comments it is written to. Those who read
+// specs check its form.
+func (l *Layout) named() error {
+	if strings.ContainsFunc(l.Name, unfit) {
+		return fmt.Errorf("image: name %q holds a control character", l.Name)
+	}
+	return nil
 }
 
 // MountPoint returns where the scratch space is mounted.

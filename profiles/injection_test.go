@@ -58,7 +58,7 @@ func TestHostileLayout(t *testing.T) {
 			for _, v := range hostile {
 				l := webLayout(os)
 				set(l, v)
-				if errors.Join(l.Check()...) != nil {
+				if errors.Join(append(l.Check(), l.named())...) != nil {
 					continue
 				}
 				tree := bare(t, os)

@@ -202,3 +202,16 @@ func FuzzParseBundle(f *testing.F) {
 		}
 	})
 }
+
+func TestCompareServices(t *testing.T) {
+	got := ""
+	for _, c := range CompareServices(
+		[]BootService{{"a", []string{"1/tcp"}}, {"b", nil}, {"c", nil}},
+		[]BootService{{"a", nil}, {"c", nil}, {"d", []string{"2/udp"}}},
+	) {
+		got += c.ID + " " + c.String() + "\n"
+	}
+	if want := "a opens 1/tcp → nothing\nb no longer started at boot\nd started at boot, opens 2/udp\n"; got != want {
+		t.Errorf("got\n%s", got)
+	}
+}

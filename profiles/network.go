@@ -259,6 +259,9 @@ dladm set-linkprop -p allowed-ips=@IP@ @PHYSICAL@
 // ipf6.conf, ipnat.conf, pf.conf and vnic.sh for illumos and Solaris, nftables.conf for Linux. The
 // site fills in the tokens.
 func (l *Layout) NetworkFiles() (map[string]string, error) {
+	if err := l.named(); err != nil {
+		return nil, err
+	}
 	files := map[string]string{}
 	writers := map[string]func() ([]byte, error){"nftables.conf": l.nftDock}
 	if l.OS == Illumos || l.OS == Linux {
