@@ -35,6 +35,25 @@ func BenchmarkWrite(b *testing.B) {
 	}
 }
 
+func BenchmarkPool(b *testing.B) {
+	f, size := benchTree()
+	s := f.stream(b, Options{})
+	b.SetBytes(size)
+	for b.Loop() {
+		p, err := NewPool(context.Background(), []Dataset{{Content: s}}, PoolOptions{Name: "p", Size: 1 << 30})
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := p.Write(context.Background(), nowhere{}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+type nowhere struct{}
+
+func (nowhere) WriteAt(p []byte, _ int64) (int, error) { return len(p), nil }
+
 func BenchmarkOpen(b *testing.B) {
 	f, size := benchTree()
 	stream := f.write(b, Options{})

@@ -448,19 +448,25 @@ func (p *Pool) read(b []byte, off int64) (int, error) {
 		clear(b[:n])
 		return int(n), nil
 	}
-	unit := uint64(1) << p.opt.Ashift
 	if p.block == nil || at < p.blockAt || at >= p.blockAt+uint64(len(p.block)) {
+		buf := p.buf
+		if len(b) >= len(buf) {
+			buf = b // any block has room where it is wanted
+		}
 		i := sort.Search(len(p.sets), func(i int) bool { return p.sets[i].end > at })
-		from, block, err := p.sets[i].generate(&p.reading, at, p.buf)
+		from, block, err := p.sets[i].generate(&p.reading, at, buf)
 		p.block, p.blockAt = block, from
-		if err != nil {
+		switch unit := uint64(1) << p.opt.Ashift; {
+		case err != nil:
 			p.block = nil
 			return 0, err
-		}
-		if block == nil { // between the end of a block and that of its unit, or of the metaslab
+		case block == nil: // between the end of a block and that of its unit, or of the metaslab
 			n := min(uint64(len(b)), unit-at%unit)
 			clear(b[:n])
 			return int(n), nil
+		case &block[0] == &b[0]:
+			p.block = nil // it is the caller's
+			return copy(b, block[at-from:]), nil
 		}
 	}
 	return copy(b, p.block[at-p.blockAt:]), nil

@@ -28,7 +28,7 @@ func main() {
 	iscadm := flag.String("iscadm", "bin/iscadm", "the program to time")
 	repeats := flag.Int("n", 5, "runs of each command")
 	dir := flag.String("dir", "", "where to work (default a temporary folder)")
-	only := flag.String("case", "", "run this case only")
+	only := flag.String("case", "", "run this case only; zfs is the second table")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -71,6 +71,9 @@ func run(ctx context.Context, iscadm, dir, only string, repeats int) error {
 			return fmt.Errorf("%s: %w", c.name, err)
 		}
 		fmt.Println(row(c, ours, peers))
+	}
+	if only == "" || only == "zfs" {
+		return b.zfs(ctx)
 	}
 	return nil
 }
