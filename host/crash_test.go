@@ -2,6 +2,7 @@ package host_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -22,6 +23,17 @@ import (
 // A crash is one operation done by a process of its own, to be killed.
 type crash struct {
 	Op, State, Place, Image string // Image is a file
+	Platform                string // default dir
+}
+
+func (c crash) platform() string { return cmp.Or(c.Platform, "dir") }
+
+// where is what images are imported for.
+func (c crash) where() string {
+	if _, ok := host.Platforms[c.platform()].(host.Placer); ok {
+		return c.platform() + ":" + c.Place
+	}
+	return c.platform()
 }
 
 // TestMain is also the process that is killed, and the fake of zfs(8).
@@ -66,9 +78,11 @@ func runCrash(job string) error {
 	fmt.Println("ready")
 	switch c.Op {
 	case "import":
-		_, err = h.Import(ctx, "dir", &host.Verified{Digest: m.Digest, Config: m.Config, Source: m.Source, Unsigned: true})
+		_, err = h.Import(ctx, c.where(), &host.Verified{Digest: m.Digest, Config: m.Config, Source: m.Source, Unsigned: true})
 	case "clone":
-		_, _, err = h.Clone(ctx, host.CloneRequest{Image: m.Digest, Name: "web01", Platform: "dir", Place: c.Place})
+		_, _, err = h.Clone(ctx, host.CloneRequest{Image: m.Digest, Name: "web01", Platform: c.platform(), Place: c.Place})
+	case "upgrade":
+		err = h.Upgrade(ctx, "web01", m.Digest)
 	case "reset":
 		_, err = h.Reset(ctx, "web01", false)
 	case "keep":

@@ -239,14 +239,11 @@ func (p *pool) unmount(ctx context.Context, v poolView, name string) error {
 	return nil
 }
 
-// mount mounts a dataset unless it is mounted; over what is there, if over is set.
-func (p *pool) mount(ctx context.Context, name string, over bool) error {
+// mount mounts a dataset unless it is mounted.
+func (p *pool) mount(ctx context.Context, name string) error {
 	now, err := p.get(ctx, name, "mounted")
 	if err != nil || now["mounted"] == "yes" {
 		return err
-	}
-	if over {
-		return p.zfs(ctx, "mount", "-O", name)
 	}
 	return p.zfs(ctx, "mount", name)
 }

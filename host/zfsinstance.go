@@ -129,6 +129,9 @@ func (z *zfsJob) make(ctx context.Context, name, marks string) error {
 			return err
 		}
 	}
+	if err := z.mountPoints(ctx, dir); err != nil {
+		return err
+	}
 	if err := z.p.zfs(ctx, "snapshot", z.sub(name)+"@"+baseSnap); err != nil {
 		return err
 	}
@@ -168,14 +171,14 @@ func (z *zfsJob) cloneTo(ctx context.Context, origin, name string) error {
 	if err := z.p.zfs(ctx, "clone", origin, z.sub(name)); err != nil {
 		return err
 	}
-	return z.p.mount(ctx, z.sub(name), false)
+	return z.p.mount(ctx, z.sub(name))
 }
 
 // inner mounts the root and makes and mounts the volumes and a fresh scratch in it. All below the
 // instance may be unmounted.
 func (z *zfsJob) inner(ctx context.Context) (notes []string, err error) {
 	for _, name := range []string{z.name, z.sub(zfsRoot)} {
-		if err := z.p.mount(ctx, name, false); err != nil {
+		if err := z.p.mount(ctx, name); err != nil {
 			return nil, err
 		}
 	}
@@ -183,9 +186,13 @@ func (z *zfsJob) inner(ctx context.Context) (notes []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, v := range z.Golden.Config.Volumes {
-		if err := z.volume(ctx, root, v); err != nil {
-			return nil, fmt.Errorf("volume %q: %w", v.Path, err)
+	names, err := volumes(z.Golden.Config)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		if err := z.mountVolume(ctx, root, name); err != nil {
+			return nil, fmt.Errorf("volume %q: %w", "/"+name, err)
 		}
 	}
 	if z.Golden.Config.Scratch == "" {
@@ -209,59 +216,110 @@ func component(p string) string {
 	return base[:min(len(base), 16)] + "-" + hex.EncodeToString(sum[:4])
 }
 
-// volume mounts a volume, which is made with what the image has there if it does not exist.
-func (z *zfsJob) volume(ctx context.Context, root string, v image.Volume) error {
-	name, err := image.Clean(v.Path)
+// mountPoints makes volumes that do not exist, with what the image has in their place, and empties
+// the directories of a new root that volumes and scratch are mounted on: not every system mounts
+// over something.
+func (z *zfsJob) mountPoints(ctx context.Context, root string) error {
+	names, err := volumes(z.Golden.Config)
 	if err != nil {
 		return err
 	}
-	if err := z.p.safeDir(ctx, root, name); err != nil {
-		return err
+	for i, name := range names {
+		if err := z.p.safeDir(ctx, root, name); err != nil {
+			return err
+		}
+		if err := z.newVolume(ctx, path.Join(root, name), name, z.Golden.Config.Volumes[i].Size); err != nil {
+			return fmt.Errorf("volume %q: %w", "/"+name, err)
+		}
 	}
-	set := z.sub(zfsData)
+	if z.Golden.Config.Scratch != "" {
+		name, err := image.Clean(z.Golden.Config.Scratch)
+		if err != nil {
+			return err
+		}
+		if err := z.p.safeDir(ctx, root, name); err != nil {
+			return err
+		}
+		names = append(names, name)
+	}
+	for _, name := range names {
+		if err := z.p.shell(ctx, nil, `cd "$1" && rm -rf ./* ./.[!.]* ./..?*`, path.Join(root, name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// volumeOf is the dataset of a volume.
+func (z *zfsJob) volumeOf(name string) string { return z.sub(zfsData) + "/" + component(name) }
+
+// newVolume makes a volume, unless it exists, with what is in the folder from.
+func (z *zfsJob) newVolume(ctx context.Context, from, name string, size int64) error {
+	set, ds := z.sub(zfsData), z.volumeOf(name)
+	if z.view[ds] != nil {
+		return nil
+	}
 	if z.view[set] == nil {
 		if err := z.p.zfs(ctx, "create", "-o", "canmount=off", set); err != nil {
 			return err
 		}
 		z.view[set] = &dataset{name: set}
 	}
-	ds := set + "/" + component(name)
-	if z.view[ds] == nil {
-		args := []string{"create", "-o", "setuid=off", "-o", "devices=off"}
-		if v.Size > 0 {
-			args = append(args, "-o", "quota="+strconv.FormatInt(v.Size, 10))
-		}
-		// It is not complete until it has its mount point in the root.
-		if z.view[ds+halfMade] != nil {
-			if err := z.p.patiently(ctx, "destroy", ds+halfMade); err != nil {
+	made := ds + halfMade
+	if d := z.view[made]; d != nil {
+		if d.mounted {
+			if err := z.p.patiently(ctx, "unmount", made); err != nil {
 				return err
 			}
 		}
-		if err := z.p.zfs(ctx, append(args, ds+halfMade)...); err != nil {
+		if err := z.p.patiently(ctx, "destroy", made); err != nil {
 			return err
 		}
-		to, err := z.at(zfsData + "/" + component(name) + halfMade)
-		if err != nil {
-			return err
-		}
-		if err := z.p.shell(ctx, nil, `cd "$1" && tar cf - . | (cd "$2" && tar xpf -) && sync`, path.Join(root, name), to); err != nil {
-			return err
-		}
-		if err := z.p.patiently(ctx, "unmount", ds+halfMade); err != nil {
-			return err
-		}
-		// Never by zfs mount -a: an instance could have made a link of a directory on the way.
-		if err := z.p.zfs(ctx, "set", "canmount=noauto", ds+halfMade); err != nil {
-			return err
-		}
-		if err := z.p.patiently(ctx, "rename", ds+halfMade, ds); err != nil {
-			return err
-		}
+	}
+	args := []string{"create", "-o", "setuid=off", "-o", "devices=off"}
+	if size > 0 {
+		args = append(args, "-o", "quota="+strconv.FormatInt(size, 10))
+	}
+	if err := z.p.zfs(ctx, append(args, made)...); err != nil {
+		return err
+	}
+	to, err := z.at(zfsData + "/" + component(name) + halfMade)
+	if err != nil {
+		return err
+	}
+	if err := z.p.shell(ctx, nil, `cd "$1" && tar cf - . | (cd "$2" && tar xpf -) && sync`, from, to); err != nil {
+		return err
+	}
+	if err := z.p.patiently(ctx, "unmount", made); err != nil {
+		return err
+	}
+	// Never by zfs mount -a: an instance could have made a link of a directory on the way.
+	if err := z.p.zfs(ctx, "set", "canmount=noauto", made); err != nil {
+		return err
+	}
+	if err := z.p.patiently(ctx, "rename", made, ds); err != nil {
+		return err
+	}
+	z.view[ds] = &dataset{name: ds}
+	return nil
+}
+
+// mountVolume mounts a volume in the root.
+func (z *zfsJob) mountVolume(ctx context.Context, root, name string) error {
+	if err := z.p.safeDir(ctx, root, name); err != nil {
+		return err
+	}
+	ds := z.volumeOf(name)
+	if z.view[ds] == nil {
+		return fmt.Errorf("dataset %q is gone", ds)
+	}
+	if z.view[ds].mounted {
+		return nil
 	}
 	if err := z.p.zfs(ctx, "set", "mountpoint="+path.Join(root, name), ds); err != nil {
 		return err
 	}
-	return z.p.mount(ctx, ds, true)
+	return z.p.mount(ctx, ds)
 }
 
 // scratchKey is the size of a key, in bytes.
@@ -307,7 +365,7 @@ func (z *zfsJob) scratch(ctx context.Context, root string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := z.p.mount(ctx, ds, true); err != nil {
+	if err := z.p.mount(ctx, ds); err != nil {
 		return nil, err
 	}
 	e := z.Golden.Content.Lookup(name)
@@ -368,7 +426,7 @@ func (z *zfsJob) compare(ctx context.Context, ds *dataset, snap string, mode Che
 		if err != nil {
 			return nil, err
 		}
-		if err := z.p.mount(ctx, ds.name, false); err != nil {
+		if err := z.p.mount(ctx, ds.name); err != nil {
 			return nil, err
 		}
 		return checkRoot(ctx, z.Job, root, mode)
