@@ -12,6 +12,7 @@ modules=(
   github.com/google/go-containerregistry/cmd/crane@v0.22.1
   github.com/sigstore/cosign/v3/cmd/cosign@v3.1.3
   github.com/vbatts/go-mtree/cmd/gomtree@v0.7.0
+  oras.land/oras/cmd/oras@v1.3.6
 )
 
 missing=()

@@ -138,3 +138,65 @@ func checkBase(t *testing.T, s, diffID string) {
 		t.Errorf("%s: %+v", s, b.Layers)
 	}
 }
+
+// Crane and oras list, copy and pull what we pushed, from a registry with and without the referrers API.
+func TestRealClients(t *testing.T) {
+	if os.Getenv("ISC_REAL") == "" {
+		t.Skip("SKIP: ISC_REAL is not set: crane and oras do not read what we push")
+	}
+	run := func(name string, arg ...string) string {
+		t.Helper()
+		cmd := exec.CommandContext(t.Context(), name, arg...)
+		var diag bytes.Buffer
+		cmd.Stderr = &diag
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatalf("%s %s: %v %s", name, strings.Join(arg, " "), err, &diag)
+		}
+		return string(out)
+	}
+	for _, listing := range []bool{true, false} {
+		reg := newRegistry(t, listing)
+		l := newLayout(t)
+		c := writeTestImage(t, l, "v1")
+		root, err := l.Resolve(t.Context(), "v1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		statement := attachReferrer(t, l, root, "release")
+		if _, err := Copy(t.Context(), layoutRef(l, "v1"), reg.ref("web:v1"), Options{}); err != nil {
+			t.Fatal(err)
+		}
+		web, zone := reg.host+"/web", c.Artifact("zone").Digest
+		if out := run("crane", "ls", web); !strings.Contains(out, "v1\n") {
+			t.Errorf("crane ls: %q", out)
+		}
+		if out := run("crane", "digest", web+":v1"); strings.TrimSpace(out) != root.Digest {
+			t.Errorf("crane digest: %q", out)
+		}
+		if out := run("crane", "blob", web+"@"+zone); Digest([]byte(out)) != zone {
+			t.Errorf("crane blob: %s", Digest([]byte(out)))
+		}
+		run("crane", "copy", web+":v1", reg.host+"/crane:v1")
+		if out := run("oras", "repo", "tags", "--plain-http", web); !strings.Contains(out, "v1\n") {
+			t.Errorf("oras repo tags: %q", out)
+		}
+		if out := run("oras", "discover", "--plain-http", "--format", "json", web+":v1"); !strings.Contains(out, statement.Digest) {
+			t.Errorf("oras discover, referrers API %t: %s", listing, out)
+		}
+		run("oras", "copy", "-r", "--from-plain-http", "--to-plain-http", web+":v1", reg.host+"/oras:v1")
+		if got, want := everything(t, reg.ref("oras:v1")), everything(t, reg.ref("web:v1")); got != want {
+			t.Errorf("oras copied\n%s\nwant\n%s", got, want)
+		}
+		for _, copied := range []string{"crane:v1", "oras:v1"} {
+			s, err := Open(t.Context(), reg.ref(copied), Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d, err := s.Resolve(t.Context(), "v1"); err != nil || d.Digest != root.Digest {
+				t.Errorf("%s: %+v, %v", copied, d, err)
+			}
+			s.Close()
+		}
+	}
+}
