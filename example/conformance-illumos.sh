@@ -1,18 +1,21 @@
 #!/bin/sh
 # shellcheck disable=SC2016 # the inner shells expand these
 # Proves on a real OmniOS host what could not be proven where iscadm is developed: that zoneadm installs
-# the zone archive, that SMF imports the manifests and the hardening profile, and that the configuration
+# the zone archive or the send stream, that SMF imports the manifests and the hardening profile, and that the configuration
 # file is accepted. It makes one zone, prints PASS or FAIL for every step, and removes the zone again.
 #
-#   conformance-illumos.sh IMAGE [ZONE [ZONEPATH-PARENT]]
+#   conformance-illumos.sh IMAGE [ZONE [ZONEPATH-PARENT [ARTIFACT]]]
 #
-# IMAGE is a reference to an illumos image, such as oci:images:web-1.0.0, with a base of the same release
+# ARTIFACT is zone, or zfs for the stream. IMAGE is a reference to an illumos image, such as oci:images:web-1.0.0, with a base of the same release
 # as the host. Run it as root in the global zone, with iscadm in PATH. Send the output with a report.
 set -u
 
-image=${1:?usage: $0 IMAGE [ZONE [ZONEPATH-PARENT]]}
+image=${1:?usage: $0 IMAGE [ZONE [ZONEPATH-PARENT [ARTIFACT]]]}
 zone=${2:-isc-conformance}
 parent=${3:-/zones}
+artifact=${4:-zone}
+zonecfg=dock/zonecfg
+[ "$artifact" = zone ] || zonecfg=dock/$artifact/zonecfg
 vnic=isccf0
 work=$(mktemp -d) || exit 1
 failed=0
@@ -43,8 +46,8 @@ cat /etc/release 2>/dev/null
 iscadm --version
 link=$(dladm show-phys -p -o link | head -1)
 
-step 'export the archive' iscadm export "$image" zone -o "$work/zone"
-step 'export the configuration' iscadm export "$image" dock/zonecfg -o "$work/zonecfg"
+step 'export the archive' iscadm export "$image" "$artifact" -o "$work/zone"
+step 'export the configuration' iscadm export "$image" "$zonecfg" -o "$work/zonecfg"
 step 'export the content manifest' iscadm export "$image" content -o "$work/content"
 sed -e "s|@NAME@|$zone|g" -e "s|@ZONEPATH@|$parent/$zone|g" -e "s|@PHYSICAL@|$vnic|g" \
 	-e 's|@ADDRESS@|192.0.2.10/24|g' -e 's|@ROUTER@|192.0.2.1|g' "$work/zonecfg" |

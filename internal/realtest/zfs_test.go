@@ -199,8 +199,7 @@ ID=%[5]s
 gone() { for i in 1 2 3 4 5 6 7 8 9; do zfs destroy -r $1 && return; sleep 1; done; return 1; } # zfs-fuse is busy for a while
 look() { zfs clone $1 isc/look; %[4]s %[3]s/look%[6]s > %[2]s/$2.$ID.list; gone isc/look; }
 receive() { # FILE DATASET
-  zfs receive $2 < %[1]s/$1.$ID
-  zfs rename $2@golden $2@$1
+  zfs receive $2@$1 < %[1]s/$1.$ID
   zfs set readonly=on $2 # or a mere look at it counts as a change
   look $2@$1 $1
 }
