@@ -84,7 +84,10 @@ func Build(ctx context.Context, root iter.Seq2[*Object, error], o Options) (*Gue
 	for _, name := range p.modules.all {
 		g.Modules = append(g.Modules, path.Join(p.kernel.dir, p.kernel.modules.files[name]))
 	}
-	return g, g.assemble(r, &o, p, e, v)
+	if err := g.assemble(&o, p, e, v); err != nil {
+		return nil, err
+	}
+	return g, g.golden(ctx, v)
 }
 
 // check tells what is wrong with the options by themselves.
@@ -290,7 +293,7 @@ func (r *rootFS) adapt(o *Options) error {
 }
 
 // assemble puts the disks together.
-func (g *Guest) assemble(r *rootFS, o *Options, p *parts, e *erofs, v *verity) error {
+func (g *Guest) assemble(o *Options, p *parts, e *erofs, v *verity) error {
 	derive := func(what string) guid {
 		sum := sha256.Sum256(append([]byte("isc "+what), v.root[:]...))
 		return guid(uuid8(sum[:]))

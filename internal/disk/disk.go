@@ -129,6 +129,9 @@ type Guest struct {
 	Init          [32]byte
 	InitToolchain string
 	Partitions    []Partition // of the system disk
+
+	// Golden is what a host compares the system disk with before it starts it.
+	Golden Golden
 }
 
 // A Partition is one of a disk.

@@ -93,7 +93,7 @@ func (v *verity) leaves(ctx context.Context, src io.ReaderAt, size int64, worker
 				}
 				part := buf[:min(step, size-at)]
 				if n, err := src.ReadAt(part, at); n < len(part) {
-					return err
+					return shortRead(err)
 				}
 				v.hash(leaves[at/blockSize*digestSize:], part)
 				if n := done.Add(int64(len(part))); progress != nil {
