@@ -126,6 +126,7 @@ func hidden(root Root, _ *Params) (Inspection, error) {
 			case name == "security.capability":
 				in.Notes = append(in.Notes, Finding{e.Name, fmt.Sprintf("has file capabilities (%d bytes)", len(e.Xattrs[name]))})
 			case name == "security.selinux", strings.HasPrefix(name, "trusted.overlay."):
+			case journal(e.Name) && strings.HasPrefix(name, "system.posix_acl_"): // the group adm reads it (tmpfiles.d(5))
 			default:
 				in.Findings = append(in.Findings, Finding{e.Name, fmt.Sprintf("has the extended attribute %q", name)})
 			}
@@ -190,6 +191,10 @@ func closeHome(root Root, home string) error {
 		}
 		return ensureMode(root, e.Name, e.Mode&^0o027, e.UID, e.GID)
 	})
+}
+
+func journal(name string) bool {
+	return name == "var/log/journal" || strings.HasPrefix(name, "var/log/journal/")
 }
 
 func folders(root Root, _ *Params) (Inspection, error) {
