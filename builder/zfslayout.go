@@ -277,13 +277,14 @@ func (p *placement) objects(ctx context.Context, src *Source) iter.Seq2[*zfs.Obj
 		if p.paths != nil && !p.zonepath(src, yield) {
 			return
 		}
+		first := map[string]string{} // paths of objects whose first name the platform hides, by that name
 		for e := range src.Tree.All() {
 			if err := ctx.Err(); err != nil {
 				yield(nil, err)
 				return
 			}
 			o := objectOf(src.Tree, e)
-			if p.paths != nil && !p.move(e, o) {
+			if p.paths != nil && !p.move(e, o, first) {
 				continue
 			}
 			if !yield(o, nil) {
@@ -293,22 +294,30 @@ func (p *placement) objects(ctx context.Context, src *Source) iter.Seq2[*zfs.Obj
 	}
 }
 
+// where returns the path in a zonepath of a name, or "" if it is hidden there.
+func (p *placement) where(name string) string {
+	if dir := hiddenBy(name); dir == "" || name == dir { // what the host mounts over must be there
+		return path.Join(zoneRoot, name)
+	}
+	if m := p.moved[name]; m != nil {
+		return m.Path
+	}
+	return ""
+}
+
 // move sets the object's path in a zonepath, and reports whether it is there at all.
-func (p *placement) move(e *image.Entry, o *zfs.Object) bool {
-	o.Path = path.Join(zoneRoot, e.Name)
-	if o.Link != "" {
-		o.Link = path.Join(zoneRoot, o.Link)
-	}
-	dir := hiddenBy(e.Name)
-	if dir == "" || e.Name == dir { // what the host mounts over must be there
-		return true
-	}
-	m := p.moved[e.Name]
-	if m == nil {
+func (p *placement) move(e *image.Entry, o *zfs.Object, first map[string]string) bool {
+	if o.Path = p.where(e.Name); o.Path == "" {
 		return false
 	}
-	o.Path = m.Path
-	if m.data != nil {
+	if e.HardLink != "" {
+		if o.Link = p.where(e.HardLink); o.Link == "" {
+			if o.Link = first[e.HardLink]; o.Link == "" {
+				first[e.HardLink] = o.Path
+			}
+		}
+	}
+	if m := p.moved[e.Name]; m != nil && m.data != nil {
 		o.Size, o.Digest = m.Size, sha256.Sum256(m.data)
 		o.Open = func() (zfs.Content, error) { return zfs.BytesContent(m.data), nil }
 	}

@@ -36,6 +36,11 @@ file {
   path    = "/lib/svc/manifest/site/mine.xml"
   content = "` + mineHead + `<exec_method type='method' name='start' exec='/lib/svc/method/web start' timeout_seconds='9'/><exec_method type='method' name='stop' exec='/lib/svc/method/webx' timeout_seconds='9'/>` + mineTail + `"
 }
+link {
+  path   = "/opt/web/method"
+  target = "/lib/svc/method/web"
+  hard   = true
+}
 service {
   name = "web"
   exec = "/opt/web/webd"
@@ -68,6 +73,9 @@ func TestZFSSmartOS(t *testing.T) {
 			t.Fatal(err)
 		}
 		found[o.Path] = o.Mode.Type().String()
+		if o.Path == "root/opt/web/method" && o.Link != "root/opt/iscadm/method/web" {
+			t.Errorf("a further name of a moved file: link %q", o.Link)
+		}
 		if o.Mode.IsRegular() && o.Size > 0 && strings.Contains(o.Path, "mine.xml") {
 			c, err := o.Open()
 			if err != nil {
