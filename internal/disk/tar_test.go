@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"iter"
@@ -204,6 +203,6 @@ func cut(tb testing.TB, g *Guest, part, name string) string {
 		}
 		return name
 	}
-	tb.Fatal(fmt.Sprintf("no partition %q", part))
+	tb.Fatalf("no partition %q", part)
 	return ""
 }
