@@ -78,3 +78,28 @@ func Example() {
 	// -rw-r--r-- 12 motd
 	// web@2 true
 }
+
+// A pool is made of the same streams, and read from wherever an image of a disk wants it.
+func ExampleNewPool() {
+	stream, err := zfs.NewStream(objects("hello\n"), zfs.Options{Name: "image@1"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	pool, err := zfs.NewPool(context.Background(), []zfs.Dataset{
+		{Properties: map[string]string{"mountpoint": "none"}},
+		{Name: "ROOT/golden", Content: stream, Properties: map[string]string{"mountpoint": "/", "canmount": "noauto"}},
+	}, zfs.PoolOptions{Name: "rpool", Size: 1 << 30, Boot: "ROOT/golden"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer pool.Close()
+	fmt.Println(pool.Size(), "bytes, of which", pool.Used(), "are not zeros")
+	for _, x := range pool.Extents() {
+		fmt.Println(x.Len, "at", x.Off)
+	}
+	// Output:
+	// 1073741824 bytes, of which 1662976 are not zeros
+	// 524288 at 0
+	// 614400 at 4194304
+	// 524288 at 1073217536
+}

@@ -5,10 +5,12 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
-	"math/rand"
+	"math/rand/v2"
+	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -190,75 +192,104 @@ func (p *poolReader) datasets() map[uint64]map[uint64]*poolDnode {
 func TestPoolObjects(t *testing.T) {
 	t.Parallel()
 	in := allKinds().withXattrs()
+	base := mapOf(t, in.stream(t, Options{}))
 	for name, c := range map[string]struct {
+		in tree
 		o  Options
 		po PoolOptions
 	}{
-		"default":  {Options{}, PoolOptions{}},
-		"ashift 9": {Options{}, PoolOptions{Ashift: 9}},
-		"lz4":      {Options{LZ4: true}, PoolOptions{Ashift: 13}},
-		"zpl4":     {Options{Profile: ZPL4}, PoolOptions{}},
-		"illumos":  {Options{Platform: Illumos, Layout: ZonePath}, PoolOptions{Size: 5 << 30}},
-		"largest":  {Options{}, PoolOptions{Size: maxPool, Ashift: 9}},
+		"default":  {in, Options{}, PoolOptions{}},
+		"ashift 9": {in, Options{}, PoolOptions{Ashift: 9}},
+		"lz4":      {in, Options{LZ4: true}, PoolOptions{Ashift: 13}},
+		"zpl4":     {in, Options{Profile: ZPL4}, PoolOptions{}},
+		"illumos":  {in, Options{Platform: Illumos, Layout: ZonePath}, PoolOptions{Size: 5 << 30}},
+		"largest":  {in, Options{}, PoolOptions{Size: maxPool, Ashift: 9}},
+		"of base":  {edited(in), Options{Base: base}, PoolOptions{}}, // numbers with gaps
 	} {
-		t.Run(name, func(t *testing.T) {
-			po := c.po
-			po.Name = "rpool"
-			if po.Size == 0 {
-				po.Size = 100<<20 + 12345
-			}
-			p := in.pool(t, c.o, po)
-			s := in.stream(t, c.o)
-			r := newPoolReader(t, p)
-			sets := r.datasets()
-			stream := in.write(t, c.o)
-			snap, err := Open(bytes.NewReader(stream), int64(len(stream)), "")
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := sets[s.GUID()]
-			if len(got) != len(snap.set.objects) || len(sets) != 4 {
-				t.Fatalf("%d datasets, %d objects in ours, want %d", len(sets), len(got), len(snap.set.objects))
-			}
-			for n, d := range snap.set.objects {
-				g := got[n]
-				if g == nil {
-					t.Fatalf("object %d is missing", n)
-				}
-				if uint32(g.kind) != d.kind || uint32(g.bonusType) != d.bonusType || g.blockSize != d.blockSize {
-					t.Errorf("object %d: type %d, bonus %d, blocks of %d", n, g.kind, g.bonusType, g.blockSize)
-				}
-				bonus, err := snap.set.bytes(d.bonus)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if !bytes.Equal(g.bonus, bonus[:len(g.bonus)]) || len(bonus)-len(g.bonus) > 7 {
-					t.Errorf("object %d: its bonus differs", n)
-				}
-				if d.spill.size > 0 {
-					spill := make([]byte, d.spill.size)
-					if err := snap.set.readBlock(&d.spill, spill); err != nil {
-						t.Fatal(err)
-					}
-					if !bytes.Equal(spill, g.spill) {
-						t.Errorf("object %d: its spill block differs", n)
-					}
-				}
-				if len(d.blocks) != len(g.blocks) {
-					t.Errorf("object %d: %d blocks, want %d", n, len(g.blocks), len(d.blocks))
-				}
-				for i := range d.blocks {
-					b := make([]byte, d.blocks[i].size)
-					if err := snap.set.readBlock(&d.blocks[i], b); err != nil {
-						t.Fatal(err)
-					}
-					if !bytes.Equal(b, g.blocks[d.blocks[i].off/uint64(d.blockSize)]) {
-						t.Errorf("object %d: block at %d differs", n, d.blocks[i].off)
-					}
-				}
-			}
-		})
+		t.Run(name, func(t *testing.T) { samePool(t, c.in, c.o, c.po) })
 	}
+}
+
+// TestPoolRandom does so with random trees.
+func TestPoolRandom(t *testing.T) {
+	t.Parallel()
+	rounds := 10
+	if os.Getenv("ISC_NIGHTLY") == "1" {
+		rounds = 500
+	}
+	rnd := rand.New(rand.NewPCG(7, 8))
+	for round := range rounds {
+		in := newTree()
+		for range rnd.IntN(200) {
+			randomEdit(rnd, in)
+		}
+		samePool(t, in, []Options{{}, {LZ4: true}, {Platform: Illumos}, {Profile: ZPL4}}[round%4], PoolOptions{Ashift: 9 + round%5})
+	}
+}
+
+// samePool makes a pool of a tree and compares what is in it with a stream of the tree.
+func samePool(t *testing.T, in tree, o Options, po PoolOptions) {
+	t.Helper()
+	po.Name = "rpool"
+	if po.Size == 0 {
+		po.Size = 100<<20 + 12345
+	}
+	p := in.pool(t, o, po)
+	s := in.stream(t, o)
+	sets := newPoolReader(t, p).datasets()
+	stream := in.write(t, o)
+	snap, err := Open(bytes.NewReader(stream), int64(len(stream)), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := sets[s.GUID()]
+	if len(got) != len(snap.set.objects) || len(sets) != 4 {
+		t.Fatalf("%d datasets, %d objects in ours, want %d", len(sets), len(got), len(snap.set.objects))
+	}
+	for n, d := range snap.set.objects {
+		if got[n] == nil {
+			t.Fatalf("object %d is missing", n)
+		}
+		if err := got[n].same(snap.set, d); err != nil {
+			t.Errorf("object %d: %v", n, err)
+		}
+	}
+}
+
+// same compares an object of a pool with that of a stream.
+func (o *poolDnode) same(set *objset, d *dnode) error {
+	if uint32(o.kind) != d.kind || uint32(o.bonusType) != d.bonusType || o.blockSize != d.blockSize {
+		return fmt.Errorf("type %d, bonus %d, blocks of %d", o.kind, o.bonusType, o.blockSize)
+	}
+	bonus, err := set.bytes(d.bonus)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(o.bonus, bonus[:len(o.bonus)]) || len(bonus)-len(o.bonus) > 7 {
+		return errors.New("its bonus differs")
+	}
+	spill := make([]byte, d.spill.size)
+	if len(spill) > 0 {
+		if err := set.readBlock(&d.spill, spill); err != nil {
+			return err
+		}
+	}
+	if !bytes.Equal(spill, o.spill) {
+		return errors.New("its spill block differs")
+	}
+	if len(d.blocks) != len(o.blocks) {
+		return fmt.Errorf("%d blocks, want %d", len(o.blocks), len(d.blocks))
+	}
+	for i := range d.blocks {
+		b := make([]byte, d.blocks[i].size)
+		if err := set.readBlock(&d.blocks[i], b); err != nil {
+			return err
+		}
+		if !bytes.Equal(b, o.blocks[d.blocks[i].off/uint64(d.blockSize)]) {
+			return fmt.Errorf("block at %d differs", d.blocks[i].off)
+		}
+	}
+	return nil
 }
 
 // TestPoolRead reads a pool in pieces of all sizes and places: the bytes must be the same, and zeros
@@ -291,11 +322,11 @@ func TestPoolRead(t *testing.T) {
 		}
 		at = x.Off + x.Len
 	}
-	rnd := rand.New(rand.NewSource(1))
+	rnd := rand.New(rand.NewPCG(1, 1))
 	for range 2000 {
-		x := p.Extents()[rnd.Intn(len(p.Extents()))]
-		off := max(0, x.Off+rnd.Int63n(x.Len)-100)
-		b := make([]byte, min(1+rnd.Int63n(300<<10), po.Size-off))
+		x := p.Extents()[rnd.IntN(len(p.Extents()))]
+		off := max(0, x.Off+rnd.Int64N(x.Len)-100)
+		b := make([]byte, min(1+rnd.Int64N(300<<10), po.Size-off))
 		if _, err := p.ReadAt(b, off); err != nil {
 			t.Fatal(err)
 		}

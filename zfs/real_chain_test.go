@@ -223,12 +223,19 @@ func sameAs(t *testing.T, dir, name string, want tree) {
 
 // TestRealHistories has OpenZFS receive random trees with random edits; in a nightly run, many.
 func TestRealHistories(t *testing.T) {
-	dir := zfstest.Scratch(t)
-	rounds := 3
+	guests := 1
 	if os.Getenv("ISC_NIGHTLY") == "1" {
-		rounds = 100
+		guests = 40
 	}
 	rnd := rand.New(rand.NewPCG(5, 6))
+	for range guests {
+		realHistories(t, rnd, 3)
+	}
+}
+
+// realHistories is one guest of it.
+func realHistories(t *testing.T, rnd *rand.Rand, rounds int) {
+	dir := zfstest.Scratch(t)
 	args := []string{"vm", "-o", filepath.Join(dir, "out"), filepath.Join(dir, "script"), zfstest.Lister(t, dir)}
 	script := guestPool + useTree
 	all := make([][]tree, rounds)
