@@ -117,7 +117,9 @@ func apply(ctx context.Context, r remote.Runner, os string, s *profiles.Selectio
 		return err
 	}
 	if len(left) > 0 {
-		err = fmt.Errorf("%q is not as it was written", left[0].Name)
+		var b strings.Builder
+		Diff(&b, left[:1])
+		err = fmt.Errorf("%q is not as it was written: %s", left[0].Name, strings.TrimSpace(b.String()))
 	}
 	return errors.Join(err, again.Close())
 }

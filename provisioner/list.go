@@ -41,19 +41,51 @@ const gnuFormat = `%y\t%m\t%U\t%G\t%s\t%T@\t%l\0%P\0`
 
 // list calls f with all objects of the machine's root.
 func list(ctx context.Context, r remote.Runner, root string, f func(image.Entry) error) error {
+	seen := false
+	note := func(e image.Entry) error {
+		seen = seen || e.Name == "."
+		return f(e)
+	}
+	err := listAll(ctx, r, root, note)
+	if err == nil && !seen {
+		err = fmt.Errorf("list %q: find(1) shows nothing of it", root)
+	}
+	return err
+}
+
+func listAll(ctx context.Context, r remote.Runner, root string, f func(image.Entry) error) error {
 	// find(1) of GNU goes by either name; the other cannot print numbers of owners.
 	for _, find := range []string{"find", "gfind"} {
-		err := r.Run(ctx, remote.Command{Args: []string{find, "/dev/null", "-printf", "%y"}})
-		if err == nil {
-			return stream(ctx, r, append([]string{find, root}, prune("-printf", gnuFormat)...), parseGNU, f)
-		}
-		if _, ran := remote.Status(err); !ran {
+		ok, err := works(ctx, r, find, "/dev/null", "-printf", "%y")
+		if err != nil {
 			return err
 		}
+		if !ok {
+			continue
+		}
+		// Without /proc it does not know types of file systems.
+		ok, err = works(ctx, r, find, "/", "-maxdepth", "0", "-fstype", "proc")
+		if err != nil {
+			return err
+		}
+		args := append([]string{find, root}, prune("-printf", gnuFormat)...)
+		if !ok {
+			args = []string{find, root, "-xdev", "-printf", gnuFormat}
+		}
+		return stream(ctx, r, args, parseGNU, f)
 	}
 	// ls of illumos: full times, numbers of owners, and unprintable characters in octal.
 	args := append([]string{"find", root}, prune("-exec", "ls", "-dEnb", "{}", "+")...)
 	return stream(ctx, r, args, func(r *bufio.Reader) (image.Entry, error) { return parseList(r, root) }, f)
+}
+
+// works says whether a command ends well.
+func works(ctx context.Context, r remote.Runner, args ...string) (bool, error) {
+	err := r.Run(ctx, remote.Command{Args: args})
+	if _, ran := remote.Status(err); !ran {
+		return false, err
+	}
+	return err == nil, nil
 }
 
 // stream runs a command and parses what it prints until that ends.

@@ -1,0 +1,356 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/goldenisc/packer-plugin-isc/builder"
+	"github.com/goldenisc/packer-plugin-isc/image"
+	"github.com/goldenisc/packer-plugin-isc/internal/remote"
+	"github.com/goldenisc/packer-plugin-isc/profiles"
+	"github.com/goldenisc/packer-plugin-isc/provisioner"
+	"github.com/goldenisc/packer-plugin-isc/registry"
+)
+
+// controlFlags say which controls.
+type controlFlags struct {
+	profile string
+	set     []string
+	as      string
+}
+
+func (f *controlFlags) flags(c *cobra.Command) {
+	c.Flags().StringVar(&f.profile, "profile", builder.DefaultProfile, "`PROFILE` that is built in, or the name of a profile file")
+	c.Flags().StringArrayVar(&f.set, "set", nil, "a parameter: `NAME=VALUE` (repeatable)")
+	c.Flags().StringVar(&f.as, "as", "", "put `COMMAND` in front of every command on a machine, such as \"sudo -n\" or pfexec")
+}
+
+// selection is the profile for an operating system.
+func (f *controlFlags) selection(system string) (*profiles.Selection, error) {
+	set, err := pairs(f.set)
+	if err != nil {
+		return nil, badInput(fmt.Errorf("--set: %w", err))
+	}
+	p, err := f.load()
+	if err != nil {
+		return nil, err
+	}
+	s, err := p.Select(system, set, nil)
+	return s, badInput(err)
+}
+
+func (f *controlFlags) load() (*profiles.Profile, error) {
+	if !strings.HasSuffix(f.profile, ".hcl") {
+		p, err := profiles.Load(f.profile)
+		return p, badInput(err)
+	}
+	src, err := os.ReadFile(f.profile)
+	if err != nil {
+		return nil, fmt.Errorf("profile: %w", err)
+	}
+	p, diags := profiles.Parse(f.profile, src)
+	if diags.HasErrors() {
+		return nil, diags
+	}
+	return p, nil
+}
+
+// machine connects to a machine, if root names one: ssh://…, or local: for this one.
+func (f *controlFlags) machine(ctx context.Context, root string) (r remote.Runner, dir string, done func() error, err error) {
+	done = func() error { return nil }
+	switch {
+	case root == "local:":
+		r = remote.Local{}
+	case strings.HasPrefix(root, "ssh://"):
+		target, path, err := remote.ParseTarget(root)
+		if err != nil {
+			return nil, "", nil, badInput(err)
+		}
+		client, err := remote.Dial(ctx, target, remote.Options{})
+		if err != nil {
+			return nil, "", nil, err
+		}
+		r, dir, done = client, path, client.Close
+	default:
+		return nil, "", nil, nil
+	}
+	return provisioner.As(r, strings.Fields(f.as)...), dir, done, nil
+}
+
+func newAudit(a *app) *cobra.Command {
+	var f controlFlags
+	var system string
+	c := &cobra.Command{
+		Use:   "audit ROOT",
+		Short: "Check the controls of a profile on a root, an image or a machine",
+		Long: `Check the controls of a profile on a root: dir:PATH, tar:PATH, zfs:PATH, a
+reference to an image, ssh://[USER@]HOST[:PORT] or local:, which is this machine.
+Nothing is changed. Exit with 3 if a control does not hold.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error { return a.audit(c.Context(), args[0], system, &f) },
+	}
+	f.flags(c)
+	c.Flags().StringVar(&system, "os", "", "`OS` of the root, if it does not say so itself: illumos or linux")
+	return c
+}
+
+func (a *app) audit(ctx context.Context, root, system string, f *controlFlags) error {
+	report, err := a.auditRoot(ctx, root, system, f)
+	if err != nil {
+		return err
+	}
+	a.controls(report)
+	if err := a.document(report); err != nil {
+		return err
+	}
+	if n := report.Count(profiles.Fail); n > 0 {
+		return answer(statusNo)
+	}
+	return nil
+}
+
+func (a *app) auditRoot(ctx context.Context, root, system string, f *controlFlags) (*profiles.Report, error) {
+	r, dir, done, err := f.machine(ctx, root)
+	if err != nil {
+		return nil, err
+	}
+	if r != nil {
+		defer done()
+		if system == "" {
+			if system, err = provisioner.System(ctx, r); err != nil {
+				return nil, err
+			}
+		}
+		s, err := f.selection(system)
+		if err != nil {
+			return nil, err
+		}
+		return provisioner.Audit(ctx, r, s, provisioner.Options{Root: dir, Today: time.Now()})
+	}
+	if system == "" {
+		if system, err = systemOf(ctx, root); err != nil {
+			return nil, err
+		}
+	}
+	spec := &builder.Spec{
+		Image: &builder.Image{OS: system, Arch: runtime.GOARCH}, Base: &builder.Base{Source: root}, Dir: ".",
+	}
+	t, _, err := builder.OpenBase(ctx, spec, image.Options{Progress: a.progress()})
+	if err != nil {
+		return nil, err
+	}
+	defer t.Close()
+	if system == "" {
+		facts, err := builder.Inspect(t)
+		if err != nil {
+			return nil, err
+		}
+		if system = facts.OS; system == "" {
+			return nil, badInput(fmt.Errorf("audit %q: it does not say which operating system it is: use --os", root))
+		}
+	}
+	s, err := f.selection(system)
+	if err != nil {
+		return nil, err
+	}
+	return profiles.Audit(t, s, time.Now())
+}
+
+// systemOf is what one of our images says of itself, linux of others' and nothing of what is no image.
+func systemOf(ctx context.Context, root string) (string, error) {
+	loc, err := builder.ParseSource(root, ".")
+	if err != nil {
+		return "", badInput(fmt.Errorf("audit %q: %w", root, err))
+	}
+	if loc.Ref.Place == "" {
+		return "", nil
+	}
+	store, err := registry.Open(ctx, loc.Ref, registry.Options{})
+	if err != nil {
+		return "", err
+	}
+	defer store.Close()
+	if m, err := registry.ReadImage(ctx, store, cmp.Or(loc.Ref.Digest, loc.Ref.Tag)); err == nil {
+		return m.Config.OS, nil
+	}
+	return profiles.Linux, nil
+}
+
+// controls prints a report: what does not hold with all findings, and a line for everything else.
+func (a *app) controls(r *profiles.Report) {
+	for _, c := range r.Controls {
+		a.printf("%-4s %-15s %s\n", c.ID, c.Status, c.Title)
+		if c.Status != profiles.Fail && !a.verbose {
+			continue
+		}
+		for _, f := range c.Findings {
+			a.printf("     %s: %s\n", f.Path, f.Problem)
+		}
+	}
+}
+
+func newHarden(a *app) *cobra.Command {
+	var f controlFlags
+	var h hardenFlags
+	c := &cobra.Command{
+		Use:   "harden ROOT",
+		Short: "Apply the controls of a profile to a machine or a folder",
+		Long: `Apply the controls of a profile to a running machine, ssh://[USER@]HOST[:PORT] or
+local:, or to the root in a folder, dir:PATH. What only images can be, such as
+sealed, is left out. What is replaced is saved first, and put back if anything
+fails; --undo puts it back later. Exit with 3 if a control does not hold that
+no edit can make hold.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error { return a.harden(c.Context(), args[0], &f, &h) },
+	}
+	f.flags(c)
+	h.state.flags(c)
+	c.Flags().BoolVar(&h.dryRun, "dry-run", false, "show what would be changed, and change nothing")
+	c.Flags().StringVar(&h.backup, "backup", "", "save what is replaced in `FILE`; default a new one below the state folder")
+	c.Flags().StringVar(&h.undo, "undo", "", "put back what `FILE` holds, instead")
+	c.MarkFlagsMutuallyExclusive("undo", "dry-run")
+	return c
+}
+
+type hardenFlags struct {
+	state        stateFlag
+	dryRun       bool
+	backup, undo string
+}
+
+func (a *app) harden(ctx context.Context, root string, f *controlFlags, h *hardenFlags) error {
+	r, dir, done, err := f.machine(ctx, root)
+	if err != nil {
+		return err
+	}
+	system := ""
+	if r == nil {
+		path, ok := strings.CutPrefix(root, "dir:")
+		if !ok {
+			return badInput(fmt.Errorf("harden %q: neither ssh://HOST, local: nor dir:PATH: to make an image of something else, build one", root))
+		}
+		if dir, err = filepath.Abs(path); err != nil {
+			return err
+		}
+		t, err := image.ReadDir(ctx, dir, image.Options{})
+		if err != nil {
+			return err
+		}
+		facts, err := builder.Inspect(t)
+		if err = errors.Join(err, t.Close()); err != nil {
+			return err
+		}
+		if system = facts.OS; system == "" {
+			return badInput(fmt.Errorf("harden %q: it does not say which operating system it is", root))
+		}
+		r, done = provisioner.As(remote.Local{}, strings.Fields(f.as)...), func() error { return nil }
+	} else if system, err = provisioner.System(ctx, r); err != nil {
+		return errors.Join(err, done())
+	}
+	defer done()
+	o := provisioner.Options{Root: dir, Today: time.Now().UTC().Truncate(time.Second)}
+	if h.undo != "" {
+		return a.undo(ctx, r, system, h.undo, o)
+	}
+	s, err := f.selection(system)
+	if err != nil {
+		return err
+	}
+	if h.dryRun {
+		changes, err := provisioner.Plan(ctx, r, s, o)
+		if err != nil {
+			return err
+		}
+		if !a.json {
+			if err := provisioner.Diff(a.out, changes); err != nil {
+				return err
+			}
+		}
+		return a.document(map[string]any{"changes": namesOf(changes)})
+	}
+	saved := ""
+	o.Save = func(b *profiles.Backup) (err error) {
+		saved, err = h.save(root, b, o.Today)
+		return err
+	}
+	changes, report, err := provisioner.Harden(ctx, r, system, s, o)
+	if saved != "" {
+		a.notef("what was replaced is in %s: --undo %s puts it back\n", saved, saved)
+	}
+	if err != nil {
+		return err
+	}
+	a.notef("%d objects changed\n", len(changes))
+	a.controls(report)
+	if err := a.document(map[string]any{"changes": namesOf(changes), "backup": saved, "report": report}); err != nil {
+		return err
+	}
+	if report.Count(profiles.Fail) > 0 {
+		return answer(statusNo)
+	}
+	return nil
+}
+
+func namesOf(changes []profiles.Change) []string {
+	list := []string{}
+	for _, c := range changes {
+		list = append(list, c.Name)
+	}
+	return list
+}
+
+// save writes a backup, which holds secrets, to a new file.
+func (h *hardenFlags) save(root string, b *profiles.Backup, at time.Time) (string, error) {
+	data, err := b.Marshal()
+	if err != nil {
+		return "", err
+	}
+	name := h.backup
+	if name == "" {
+		dir, err := h.state.path()
+		if err != nil {
+			return "", err
+		}
+		dir = filepath.Join(dir, "backups")
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return "", err
+		}
+		host := strings.Map(func(r rune) rune {
+			if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '.' || r == '-' {
+				return r
+			}
+			return '_'
+		}, root)
+		name = filepath.Join(dir, at.Format("20060102T150405Z")+"-"+host+".json")
+	}
+	if _, err := os.Lstat(name); err == nil {
+		return "", badInput(fmt.Errorf("backup %q exists", name))
+	}
+	return name, writeFile(name, 0o600, bytesTo(data))
+}
+
+// undo puts a backup back.
+func (a *app) undo(ctx context.Context, r remote.Runner, system, name string, o provisioner.Options) error {
+	data, err := os.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	b, err := profiles.ParseBackup(data)
+	if err != nil {
+		return badInput(fmt.Errorf("%q: %w", name, err))
+	}
+	if err := provisioner.Undo(ctx, r, system, b, o); err != nil {
+		return err
+	}
+	a.notef("%d objects put back\n", len(b.Names()))
+	return a.document(map[string]any{"restored": b.Names()})
+}
