@@ -70,6 +70,11 @@ func (l *Layout) apply(root Root, epoch time.Time) error {
 			return fmt.Errorf("network: %w", err)
 		}
 	}
+	if l.OS == Linux {
+		if err := b.slice(); err != nil {
+			return fmt.Errorf("limits: %w", err)
+		}
+	}
 	for i := range l.Services {
 		s := &l.Services[i]
 		bake := b.manifest

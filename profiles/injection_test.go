@@ -11,8 +11,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-
-	"github.com/goldenisc/packer-plugin-isc/image"
 )
 
 // hostile are values that would break out of a file that does not quote them.
@@ -53,32 +51,41 @@ func TestHostileLayout(t *testing.T) {
 		"mutable":          func(l *Layout, v string) { l.Mutables[0].Paths = []string{"/" + v} },
 		"identity":         func(l *Layout, v string) { l.Identity = &Identity{User: v} },
 	}
-	for name, set := range fields {
-		for _, os := range Platforms {
+	for _, os := range Platforms {
+		base := bare(t, os)
+		for name, set := range fields {
 			for _, v := range hostile {
 				l := webLayout(os)
 				set(l, v)
 				if errors.Join(append(l.Check(), l.named())...) != nil {
 					continue
 				}
-				tree := bare(t, os)
-				if err := l.Apply(tree, epoch); err != nil {
+				root := NewOverlay(base)
+				if err := l.Apply(root, epoch); err != nil {
 					continue
 				}
-				wellFormed(t, name+" "+v, l, tree)
+				wellFormed(t, name+" "+v, l, root)
 			}
 		}
 	}
 }
 
 // wellFormed checks that every file of a layout has the structure that our writers give it.
-func wellFormed(t *testing.T, what string, l *Layout, tree *image.Tree) {
+func wellFormed(t *testing.T, what string, l *Layout, root Root) {
 	t.Helper()
-	for e := range tree.All() {
+	names, err := root.Glob("**")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		e, err := root.Stat(name)
+		if err != nil {
+			t.Fatal(err)
+		}
 		if !e.IsRegular() {
 			continue
 		}
-		text := read(t, tree, e.Name)
+		text := read(t, root, e.Name)
 		switch {
 		case strings.HasSuffix(e.Name, ".xml"):
 			var x xmlBundle
@@ -120,7 +127,7 @@ var ipfRule = regexp.MustCompile(`^(#.*|(block|pass) (in|out) (log |quick )*(all
 var unitKeys = func() map[string]bool {
 	keys := map[string]bool{}
 	for _, k := range strings.Fields(`Description Wants Requires After Before Type ExecStart User Group WorkingDirectory Environment
-		EnvironmentFile Restart RestartSec TimeoutSec RestrictAddressFamilies ProtectProc CapabilityBoundingSet AmbientCapabilities
+		EnvironmentFile Restart RestartSec TimeoutSec Slice RestrictAddressFamilies ProtectProc CapabilityBoundingSet AmbientCapabilities
 		ReadWritePaths MemoryMax MemorySwapMax LimitMEMLOCK TasksMax CPUQuota CPUWeight WantedBy Listen Health RemainAfterExit
 		ConditionPathExists DefaultDependencies`) {
 		keys[k] = true

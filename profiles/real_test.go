@@ -212,7 +212,7 @@ func TestRealSystemd(t *testing.T) {
 	if err := l.Apply(tree, epoch); err != nil {
 		t.Fatal(err)
 	}
-	dir := unpack(t, tree, unitDir+"*.service")
+	dir := unpack(t, tree, unitDir+"*.service", unitDir+sliceName)
 	units, err := filepath.Glob(filepath.Join(dir, unitDir, "*.service"))
 	if err != nil || len(units) != 4 {
 		t.Fatalf("%d units, %v", len(units), err)

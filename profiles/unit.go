@@ -115,7 +115,12 @@ func (b *baker) unitText(s *Service) (string, error) {
 	for _, p := range b.layout.writable() {
 		line("ReadWritePaths=-%s", strings.ReplaceAll(p, "%", "%%"))
 	}
-	b.layout.Limits.unit(line)
+	if l := b.layout.Limits; l != nil {
+		line("Slice=%s", sliceName)
+		if n, err := ParseSize(l.Locked); err == nil {
+			line("LimitMEMLOCK=%d", n)
+		}
+	}
 	line("")
 	line("[Install]")
 	line("WantedBy=multi-user.target")
@@ -143,12 +148,28 @@ func (s *Service) families() []string {
 	return all
 }
 
-// unit writes the caps. They are those of the whole image, and so the most that each of its
-// services can use; the dock caps the sum.
-func (l *Limits) unit(line func(format string, args ...any)) {
+// sliceName is the slice that all services of an image share, and so its caps.
+const sliceName = "isc.slice"
+
+// slice bakes the caps of all services together as a slice (systemd.slice(5)).
+func (b *baker) slice() error {
+	l := b.layout.Limits
 	if l == nil {
-		return
+		return nil
 	}
+	var t strings.Builder
+	line := func(format string, args ...any) { fmt.Fprintf(&t, format+"\n", args...) }
+	line("# Made by iscadm from the limits of the image %s. Changes are drift.", b.layout.Name)
+	line("[Unit]")
+	line("Description=What all services of this image may use together")
+	line("")
+	line("[Slice]")
+	l.caps(line)
+	return b.file(unitDir+sliceName, 0o644, 0, []byte(t.String()))
+}
+
+// caps writes the caps of systemd.resource-control(5).
+func (l *Limits) caps(line func(format string, args ...any)) {
 	memory, err := ParseSize(l.Memory)
 	if err == nil {
 		line("MemoryMax=%d", memory)
@@ -156,9 +177,6 @@ func (l *Limits) unit(line func(format string, args ...any)) {
 	// max_swap caps memory and swap together, as zone.max-swap does.
 	if n, err := ParseSize(l.MaxSwap); err == nil {
 		line("MemorySwapMax=%d", max(n-memory, 0))
-	}
-	if n, err := ParseSize(l.Locked); err == nil {
-		line("LimitMEMLOCK=%d", n)
 	}
 	// Tasks are threads: LWPs, where there is a cap on them.
 	switch {
