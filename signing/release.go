@@ -117,7 +117,7 @@ func (r *Release) check() error {
 		add(fmt.Errorf("epoch %d: want 1 to %d", r.Epoch, int64(MaxEpoch)))
 	}
 	if r.MinimumEpoch < 0 || r.MinimumEpoch > r.Epoch {
-		add(fmt.Errorf("minimum epoch %d: want 0 to the epoch", r.MinimumEpoch))
+		add(fmt.Errorf("minimum epoch %d: want 0 to the epoch, %d", r.MinimumEpoch, r.Epoch))
 	}
 	if len(r.Artifacts) > maxArtifacts || len(r.Increments) > maxIncrements {
 		add(fmt.Errorf("more than %d artifacts or increments", maxArtifacts))

@@ -104,9 +104,16 @@ type Options struct {
 func (o *Options) Check() error {
 	switch o.Encoding {
 	case "", Both, Bundle, Classic:
+	default:
+		return fmt.Errorf("%w: signature format %q is none of bundle, classic and both", ErrInput, o.Encoding)
+	}
+	if o.Identity == "" {
 		return nil
 	}
-	return fmt.Errorf("%w: signature format %q is none of bundle, classic and both", ErrInput, o.Encoding)
+	if ref, err := registry.Parse(o.Identity); err != nil || ref.Place != registry.InRegistry || o.Identity != ref.Host+"/"+ref.Repo {
+		return fmt.Errorf("%w: identity %q: want HOST/REPO", ErrInput, o.Identity)
+	}
+	return nil
 }
 
 // Release signs the image and releases it. A release that says the same but for its times, and has not
