@@ -27,8 +27,8 @@ import (
 // externalParameters.sensitive only; at the build date internalParameters.created, which is
 // SOURCE_DATE_EPOCH or the newest time in the base. The resolved dependencies are the base
 // (name "base"), the provenance of one that is our image (its artifact: "base/provenance"), a captured
-// disk beside it ("disk"), the profile file ("profile"), what file and
-// tree blocks lay into the image (name: the path in the image), and of disks that are made of the
+// disk beside it ("disk"), the profile file ("profile"), the images that increments start from
+// ("from"), what file and tree blocks lay into the image (name: the path in the image), and of disks that are made of the
 // root the program in their initrd ("guest/init", by "guest/init/toolchain") and a boot stub that
 // the root has not ("guest/stub"). With these, and the same version of the program, the build gives
 // the same image, unless internalParameters.provisioned is true: then Packer's provisioners have had
