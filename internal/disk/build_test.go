@@ -17,7 +17,9 @@ import (
 	"testing"
 	"unicode/utf16"
 
+	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
+	"github.com/ulikunitz/xz"
 )
 
 const testRelease = "6.1.0-9-test"
@@ -444,6 +446,38 @@ func TestReadFails(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	if _, err := Build(ctx, bootRoot("amd64").all(), options("amd64")); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}
+
+// TestExpand: modules come compressed or not.
+func TestExpand(t *testing.T) {
+	want := bytes.Repeat([]byte("module "), 10000)
+	for suffix, open := range map[string]func(io.Writer) (io.WriteCloser, error){
+		".gz":  func(w io.Writer) (io.WriteCloser, error) { return gzip.NewWriter(w), nil },
+		".xz":  func(w io.Writer) (io.WriteCloser, error) { return xz.NewWriter(w) },
+		".zst": func(w io.Writer) (io.WriteCloser, error) { return zstd.NewWriter(w) },
+	} {
+		var b bytes.Buffer
+		w, err := open(&b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.Write(want)
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := expand("m.ko"+suffix, b.Bytes()); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s: %d bytes (%v)", suffix, len(got), err)
+		}
+		if _, err := expand("m.ko"+suffix, b.Bytes()[:b.Len()/2]); err == nil || !strings.Contains(err.Error(), `module "m.ko`) {
+			t.Errorf("half of %s: %v", suffix, err)
+		}
+	}
+	if got, err := expand("m.ko", want); err != nil || !bytes.Equal(got, want) {
+		t.Error(err)
+	}
+	if _, err := expand("m.ko.bz2", want); err == nil || !strings.Contains(err.Error(), "compression is not known") {
 		t.Error(err)
 	}
 }

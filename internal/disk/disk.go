@@ -110,7 +110,8 @@ type Options struct {
 	Key         crypto.Signer
 	Certificate *x509.Certificate
 
-	Progress func(done, total int64) // bytes of the root that are hashed; may be nil
+	// Progress is told how many bytes of the root are hashed, by several goroutines at once; may be nil.
+	Progress func(done, total int64)
 }
 
 // A Guest is what Build made.

@@ -21,6 +21,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -449,12 +450,47 @@ func (m *vm) told() (s state) {
 	return s
 }
 
-// TestRealSecureBoot boots a small guest, signed, on a system disk that the machine cannot write, with
-// the rest on a second one. An unsigned one does not start.
-func TestRealSecureBoot(t *testing.T) {
+// TestRealSmall boots a guest without systemd, signed, on a system disk that the machine cannot write,
+// with the rest on a second one; at night also on other controllers.
+func TestRealSmall(t *testing.T) {
 	needReal(t)
 	r := debian(t)
 	small(t, r, "amd64")
+	t.Run("signed", func(t *testing.T) { bootSigned(t, r) })
+	if os.Getenv("ISC_NIGHTLY") == "1" {
+		bootControllers(t, r)
+	}
+}
+
+// bootControllers boots one disk on several.
+func bootControllers(t *testing.T, r *testRoot) {
+	var all []Hardware
+	for h := range drivers {
+		all = append(all, h)
+	}
+	slices.Sort(all)
+	g := build(t, r, Options{
+		Arch: "amd64", Hardware: all, Swap: 16 << 20, Scratch: 64 << 20, Data: 64 << 20, Var: Tmpfs, Serial: true, Corruption: Panic,
+	})
+	raw := filepath.Join(t.TempDir(), "disk.raw")
+	writeDisk(t, g.System, raw)
+	for name, device := range map[string][]string{
+		"nvme":        {"-device", "nvme,drive=d,serial=x"},
+		"virtio-scsi": {"-device", "virtio-scsi-pci", "-device", "scsi-hd,drive=d"},
+		"ide":         {"-M", "pc", "-device", "ide-hd,drive=d,bus=ide.0"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			boot := firmware(t, "OVMF_CODE_4M.fd", "OVMF_VARS_4M.fd")[2:] // which is not of the secure kind
+			boot = append(boot, "-drive", "if=none,id=d,format=raw,snapshot=on,file="+raw)
+			m := start(t, name, append(boot, device...)...)
+			m.wait()
+			s := m.told()
+			checkState(t, &s)
+		})
+	}
+}
+
+func bootSigned(t *testing.T, r *testRoot) {
 	key, cert := snakeoil(t)
 	o := Options{
 		Arch: "amd64", Hardware: []Hardware{VirtioBlk}, Swap: 16 << 20, Scratch: 64 << 20, Data: 64 << 20, SecondDisk: true,
