@@ -62,6 +62,7 @@ lint:
 
 generate:
 	$(GO) generate ./...
+	rm -rf .web-docs
 	cd $(PLUGIN) && $(GO) generate ./... && $(GO) tool packer-sdc renderdocs -src docs -partials docs-partials -dst ../../.web-docs
 
 cross:

@@ -1,89 +1,16 @@
 package provisioner_test
 
 import (
-	"bytes"
-	"fmt"
-	"net"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/goldenisc/packer-plugin-isc/internal/basetest"
 	"github.com/goldenisc/packer-plugin-isc/internal/remote"
+	"github.com/goldenisc/packer-plugin-isc/internal/sshtest"
 	"github.com/goldenisc/packer-plugin-isc/profiles"
 	"github.com/goldenisc/packer-plugin-isc/provisioner"
 )
-
-// sshd starts an OpenSSH server whose sessions have dir as their root, and returns how to reach it.
-func sshd(t *testing.T, dir string) (remote.Target, remote.Options) {
-	t.Helper()
-	work := t.TempDir()
-	run := func(name string, args ...string) {
-		t.Helper()
-		if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
-			t.Fatalf("%s: %v\n%s", name, err, out)
-		}
-	}
-	for _, name := range []string{"host", "user"} {
-		run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", filepath.Join(work, name))
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := l.Addr().(*net.TCPAddr).Port
-	l.Close()
-	config := fmt.Sprintf(`Port %d
-ListenAddress 127.0.0.1
-HostKey %[2]s/host
-PidFile %[2]s/pid
-AuthorizedKeysFile %[2]s/user.pub
-StrictModes no
-PermitRootLogin prohibit-password
-PasswordAuthentication no
-UsePAM no
-ChrootDirectory %[3]s
-`, port, work, dir)
-	if err := os.WriteFile(filepath.Join(work, "config"), []byte(config), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.MkdirAll("/run/sshd", 0o755); err != nil {
-		t.Fatal(err)
-	}
-	c := exec.Command("/usr/sbin/sshd", "-D", "-e", "-f", filepath.Join(work, "config"))
-	var log bytes.Buffer
-	c.Stderr, c.WaitDelay = &log, time.Second
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		c.Process.Kill()
-		c.Wait()
-		if t.Failed() {
-			t.Log(log.String())
-		}
-	})
-	public, err := os.ReadFile(filepath.Join(work, "host.pub"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	known := filepath.Join(work, "known_hosts")
-	if err := os.WriteFile(known, fmt.Appendf(nil, "[127.0.0.1]:%d %s", port, public), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for range 100 {
-		if conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
-			conn.Close()
-			break
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	return remote.Target{User: "root", Host: "127.0.0.1", Port: port},
-		remote.Options{KnownHosts: []string{known}, Keys: []string{filepath.Join(work, "user")}}
-}
 
 // TestRealMachine hardens a Debian through a real server, audits it, and undoes it.
 func TestRealMachine(t *testing.T) {
@@ -94,24 +21,9 @@ func TestRealMachine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// sshd wants every folder above the root to be root's alone.
-	dir, err := os.MkdirTemp("/var/lib", "isc-machine-*")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if out, err := exec.Command("tar", "-xpf", archive, "-C", dir).CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("SSH_AUTH_SOCK", "")
-	target, o := sshd(t, dir)
-	client, err := remote.Dial(t.Context(), target, o)
+	server := sshtest.Start(t, archive)
+	dir := server.Root
+	client, err := remote.Dial(t.Context(), server.Target, server.Known)
 	if err != nil {
 		t.Fatal(err)
 	}

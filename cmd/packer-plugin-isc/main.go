@@ -13,6 +13,7 @@ import (
 	"github.com/goldenisc/packer-plugin-isc/cmd/packer-plugin-isc/post-processor/iscpackage"
 	"github.com/goldenisc/packer-plugin-isc/cmd/packer-plugin-isc/post-processor/iscpublish"
 	"github.com/goldenisc/packer-plugin-isc/cmd/packer-plugin-isc/post-processor/iscsign"
+	"github.com/goldenisc/packer-plugin-isc/cmd/packer-plugin-isc/provisioner/ischarden"
 	"github.com/goldenisc/packer-plugin-isc/cmd/packer-plugin-isc/version"
 	"github.com/goldenisc/packer-plugin-isc/internal/chroot"
 )
@@ -46,6 +47,7 @@ func main() {
 	set := plugin.NewSet()
 	set.SetVersion(version.Plugin)
 	set.RegisterBuilder("image", new(iscimage.Builder))
+	set.RegisterProvisioner("harden", new(ischarden.Provisioner))
 	set.RegisterPostProcessor("package", new(iscpackage.PostProcessor))
 	set.RegisterPostProcessor("sign", new(iscsign.PostProcessor))
 	set.RegisterPostProcessor("publish", new(iscpublish.PostProcessor))

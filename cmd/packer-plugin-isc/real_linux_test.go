@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/goldenisc/packer-plugin-isc/internal/basetest"
+	"github.com/goldenisc/packer-plugin-isc/internal/sshtest"
 	"github.com/goldenisc/packer-plugin-isc/registry"
 )
 
@@ -831,5 +832,50 @@ func TestRealExamples(t *testing.T) {
 		if rel := "example/" + filepath.Base(name); !done[rel] {
 			p.run(t, 0, "fmt", "-check", "-diff", rel) // its builders need a hypervisor
 		}
+	}
+}
+
+// TestRealHarden hardens a Debian behind a real OpenSSH server through the ssh communicator of the null
+// builder.
+func TestRealHarden(t *testing.T) {
+	p := newPacker(t)
+	archive, err := basetest.Debian(context.Background(), basetest.SmallDebian)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := sshtest.Start(t, archive)
+	template := `
+source "null" "vm" {
+  ssh_host             = "127.0.0.1"
+  ssh_port             = %d
+  ssh_username         = "root"
+  ssh_private_key_file = %q
+}
+
+build {
+  sources = ["source.null.vm"]
+  provisioner "isc-harden" {
+    report = "report.json"
+    %s
+  }
+}
+`
+	p.template(t, "harden.pkr.hcl", fmt.Sprintf(template, server.Port, server.Key, "audit_only = true"))
+	p.run(t, 0, "validate", "harden.pkr.hcl")
+	out := p.run(t, 1, "build", "-machine-readable", "harden.pkr.hcl")
+	if found := records(out, "isc-finding"); len(found) == 0 || !strings.Contains(out, "do not hold") {
+		t.Errorf("findings %v\n%s", found, out)
+	}
+	p.template(t, "harden.pkr.hcl", fmt.Sprintf(template, server.Port, server.Key, ""))
+	p.run(t, 0, "build", "harden.pkr.hcl")
+	if data, err := os.ReadFile(filepath.Join(p.dir, "report.json")); err != nil || !bytes.Contains(data, []byte(`"profile": "isc-baseline"`)) && !bytes.Contains(data, []byte(`"profile":"isc-baseline"`)) {
+		t.Errorf("%v: %.200s", err, data)
+	}
+	if _, err := os.Stat(filepath.Join(server.Root, "etc/sysctl.d/99-zz-isc.conf")); err != nil {
+		t.Error(err)
+	}
+	p.template(t, "harden.pkr.hcl", fmt.Sprintf(template, server.Port, server.Key, `profile = "isc-nothing"`))
+	if out := p.run(t, 1, "validate", "harden.pkr.hcl"); !strings.Contains(out, "isc-nothing") {
+		t.Error(out)
 	}
 }

@@ -55,6 +55,7 @@ var ranks = map[string]int{
 // in its tests.
 var testOnly = map[string]int{
 	"internal/basetest":     0,
+	"internal/sshtest":      1,
 	"internal/zfstest":      0,
 	"internal/zfsfake":      4,
 	"internal/depcheck":     5,

@@ -9,6 +9,11 @@ integration {
     slug = "image"
   }
   component {
+    type = "provisioner"
+    name = "Harden"
+    slug = "harden"
+  }
+  component {
     type = "post-processor"
     name = "Package"
     slug = "package"
