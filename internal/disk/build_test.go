@@ -530,3 +530,55 @@ func FuzzVersions(f *testing.F) {
 		}
 	})
 }
+
+// TestESPSize: whatever fits the largest partition fits the one that is made for it.
+func TestESPSize(t *testing.T) {
+	for _, size := range []int64{1, 511, 512, 11 << 20, 61<<20 + 1, 70 << 20, 500<<20 + 7, 1800 << 20} {
+		volume := espSize(size)
+		head, err := espHead(volume, size, "BOOTX64 EFI", 1)
+		if err != nil || int64(len(head))+size > volume || volume%mebibyte != 0 {
+			t.Errorf("%d bytes in %d: %v", size, volume, err)
+		}
+	}
+	for _, size := range []int64{2 << 30, 1 << 40} {
+		if _, err := espHead(espSize(size), size, "", 1); err == nil {
+			t.Errorf("%d bytes fit", size)
+		}
+	}
+}
+
+func TestMosaic(t *testing.T) {
+	m := &mosaic{size: 30}
+	m.add(3, 4, strings.NewReader("abcd"))
+	m.add(7, 0, nil)
+	m.add(7, 2, strings.NewReader("ef"))
+	m.add(20, 5, strings.NewReader("ghi")) // too short
+	want := "\x00\x00\x00abcdef" + strings.Repeat("\x00", 21)
+	for off := range int64(20) {
+		for n := range 20 - off {
+			b := bytes.Repeat([]byte("x"), int(n))
+			if got, err := m.ReadAt(b, off); err != nil || got != int(n) || string(b) != want[off:off+n] {
+				t.Errorf("%d at %d: %q %v", n, off, b, err)
+			}
+		}
+	}
+	if n, err := m.ReadAt(make([]byte, 20), 15); n != 8 || err != io.ErrUnexpectedEOF {
+		t.Errorf("a short piece: %d %v", n, err)
+	}
+	if n, err := m.ReadAt(make([]byte, 4), 28); n != 2 || err != io.EOF {
+		t.Errorf("at the end: %d %v", n, err)
+	}
+	if _, err := m.ReadAt(make([]byte, 1), 30); err != io.EOF {
+		t.Error(err)
+	}
+}
+
+func TestExtents(t *testing.T) {
+	var list []Extent
+	for _, e := range []Extent{{0, 10}, {10, 0}, {20, 5}, {22, 1}, {25 + nearby, 1}} {
+		list = appendExtent(list, e)
+	}
+	if !slices.Equal(list, []Extent{{0, 25}, {25 + nearby, 1}}) {
+		t.Error(list)
+	}
+}
