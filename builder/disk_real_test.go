@@ -146,12 +146,16 @@ file {
 	#!/bin/sh
 	echo "%s"
 	grep -E ' (/|/var|/scratch) ' /proc/mounts
+	grep dm- /proc/swaps
 	touch /usr/x 2>&1
 	exec sleep 1000000
   EOT
 }
 scratch {
   size = "64MiB"
+}
+swap {
+  size = "16MiB"
 }
 ova {
   serial  = true
@@ -169,7 +173,7 @@ qcow2 {
 	unpack(t, m, dir, map[string]string{"ova": "web.ova", "qcow2": "web.qcow2"})
 	runIn(t, dir, "tar -xf web.ova && qemu-img compare -f vmdk -F qcow2 web-1.4.0-disk1.vmdk web.qcow2")
 	console := boot(t, dir, "web-1.4.0-disk1.vmdk")
-	for _, want := range []string{marker, " / erofs ro", " /scratch ", "Read-only file system"} {
+	for _, want := range []string{marker, " / erofs ro", " /scratch ext4", "partition", "Read-only file system"} {
 		if !strings.Contains(console, want) {
 			t.Errorf("no %q on the console", want)
 		}
