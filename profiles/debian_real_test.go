@@ -124,8 +124,8 @@ var hardeningIndex = regexp.MustCompile(`(?m)^hardening_index=([0-9]+)$`)
 // lynis returns the hardening index that Lynis gives a tree, and logs its warnings.
 func lynis(t *testing.T, tree *image.Tree) string {
 	t.Helper()
-	if testing.Short() {
-		return "?"
+	if os.Getenv("ISC_NIGHTLY") == "" {
+		return "(not asked)" // it takes minutes
 	}
 	dir := enter(t, tree)
 	cmd := exec.CommandContext(t.Context(), "unshare", "--mount", "--pid", "--fork", "chroot", dir, "/bin/sh", "-c",

@@ -2,6 +2,7 @@ package profiles
 
 import (
 	"bytes"
+	_ "embed"
 	"fmt"
 	"slices"
 	"strings"
@@ -22,6 +23,11 @@ var areas = []struct{ letter, title string }{
 	{"X", "What is left behind"},
 	{"Z", "The zone"},
 }
+
+// What scanners say of hardened roots, measured by TestRealDebian.
+//
+//go:embed scanners.md
+var scanners string
 
 // Markdown returns the catalogue as docs/controls.md has it.
 func Markdown() []byte {
@@ -50,6 +56,7 @@ func Markdown() []byte {
 			}
 		}
 	}
+	b.WriteString(scanners)
 	return b.Bytes()
 }
 
