@@ -1,11 +1,11 @@
 //go:build linux
 
 // Command bench times the program's commands beside the usual tools on the same data, in turns, and
-// prints a table of ratios in Markdown: wall and CPU time, peak memory, size of what is written.
+// prints tables of ratios in Markdown: wall and CPU time, peak memory, size of what is written.
 //
 //	make bench BENCHFLAGS='-n 7'
 //
-// It wants root, so that owners are real on both sides, GNU tar, zstd, qemu-img, pigz, mke2fs, and
+// It wants root, so that owners are real on both sides, GNU tar, zstd, qemu-img, pigz, mke2fs, oras, crane, cosign, and
 // mmdebstrap for the base, a Debian root of some 400 MB and 16,000 entries. Figures are medians; the ratio of the
 // wall times is that of the minima too, in brackets, as other load only ever adds. Memory is that of the
 // largest process on either side.
@@ -28,7 +28,7 @@ func main() {
 	iscadm := flag.String("iscadm", "bin/iscadm", "the program to time")
 	repeats := flag.Int("n", 5, "runs of each command")
 	dir := flag.String("dir", "", "where to work (default a temporary folder)")
-	only := flag.String("case", "", "run this case only; zfs is the second table")
+	only := flag.String("case", "", "run this case only; zfs is the second table, registry the third")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -46,16 +46,18 @@ func run(ctx context.Context, iscadm, dir, only string, repeats int) error {
 	if err != nil {
 		return err
 	}
-	archive, err := basetest.Debian(ctx, basetest.BenchDebian)
-	if err != nil {
-		return err
-	}
 	work, err := os.MkdirTemp(dir, "iscadm-bench-*")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(work)
-	b := &bench{iscadm: iscadm, archive: archive, work: work, repeats: repeats}
+	b := &bench{iscadm: iscadm, work: work, repeats: repeats}
+	if only == "registry" { // which takes no base
+		return b.registry(ctx)
+	}
+	if b.archive, err = basetest.Debian(ctx, basetest.BenchDebian); err != nil {
+		return err
+	}
 	if err := b.prepare(ctx); err != nil {
 		return err
 	}
@@ -73,7 +75,12 @@ func run(ctx context.Context, iscadm, dir, only string, repeats int) error {
 		fmt.Println(row(c, ours, peers))
 	}
 	if only == "" || only == "zfs" {
-		return b.zfs(ctx)
+		if err := b.zfs(ctx); err != nil {
+			return err
+		}
+	}
+	if only == "" {
+		return b.registry(ctx)
 	}
 	return nil
 }
@@ -83,6 +90,7 @@ type bench struct {
 	iscadm  string
 	archive string // the base, uncompressed
 	work    string
+	env     []string // further names that scripts know
 	repeats int
 	entries int
 	content int64
@@ -179,6 +187,7 @@ func (b *bench) command(ctx context.Context, script string, run int) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "bash", "-euo", "pipefail", "-c", script)
 	cmd.Env = append(os.Environ(), "LC_ALL=C", "ISCADM="+b.iscadm, "ARCHIVE="+b.archive, "WORK="+b.work,
 		"ROOT="+b.path("root"), "INSTANCE="+b.path("instances/bench/root"), "RUN="+strconv.Itoa(run))
+	cmd.Env = append(cmd.Env, b.env...)
 	cmd.Stderr = os.Stderr
 	return cmd
 }
