@@ -22,11 +22,15 @@ func newPull(a *app) *cobra.Command {
 		Short: "Bring an image into this host's store",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
+			name, place, _ := strings.Cut(platform, ":")
+			if err := checkPlace(name, place); err != nil {
+				return badInput(err)
+			}
 			h, err := a.host(c.Context(), s)
 			if err != nil {
 				return err
 			}
-			m, err := a.acquire(c.Context(), h, args[0], platform, trust)
+			m, err := a.acquire(c.Context(), h, args[0], copyPlace(name, place), trust)
 			if err != nil {
 				return err
 			}
@@ -36,7 +40,7 @@ func newPull(a *app) *cobra.Command {
 	}
 	s.flags(c)
 	trust.flags(c)
-	c.Flags().StringVar(&platform, "platform", "dir", "the `PLATFORM` that its instances will be made on")
+	c.Flags().StringVar(&platform, "platform", "dir", "what its instances will be made on: `PLATFORM`, or zfs:POOL/DATASET")
 	return c
 }
 
@@ -55,7 +59,10 @@ func newClone(a *app) *cobra.Command {
 		Short: "Make an instance of an image, which is imported first",
 		Long: `Make an instance of an image. The platform dir makes a folder PLACE/NAME, in
 which root is the file system of the instance, by copying or, where the file
-system can, by sharing blocks.`,
+system can, by sharing blocks. The platform zfs makes datasets PLACE/NAME below
+the dataset PLACE, by zfs(8): on this host, POOL/DATASET, or by SSH on another
+one, where nothing is installed, ssh://[USER@]HOST[:PORT]/POOL/DATASET, with
+?jump=[USER@]HOST,… for hosts to go through and &key=FILE for a key.`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.clone(c.Context(), args[0], args[1], &f)
@@ -63,7 +70,7 @@ system can, by sharing blocks.`,
 	}
 	f.state.flags(c)
 	f.trust.flags(c)
-	c.Flags().StringVar(&f.to, "to", "", "where to: `PLATFORM:PLACE`, such as dir:/srv/isc")
+	c.Flags().StringVar(&f.to, "to", "", "where to: `PLATFORM:PLACE`, such as dir:/srv/isc or zfs:tank/isc")
 	c.Flags().StringVar(&f.site, "site", "", "`FILE` with site values: hostname = \"…\", values = { … }")
 	c.Flags().StringVar(&f.hostname, "hostname", "", "host name of the instance; default its name")
 	c.Flags().BoolVar(&f.start, "start", false, "start it")
@@ -75,6 +82,9 @@ func (a *app) clone(ctx context.Context, ref, name string, f *cloneFlags) error 
 	platform, place, ok := strings.Cut(f.to, ":")
 	if !ok || place == "" {
 		return badInput(fmt.Errorf("--to %q: not PLATFORM:PLACE, such as dir:/srv/isc", f.to))
+	}
+	if err := checkPlace(platform, place); err != nil {
+		return badInput(err)
 	}
 	site, err := readSite(f.site)
 	if err != nil {
@@ -90,7 +100,7 @@ func (a *app) clone(ctx context.Context, ref, name string, f *cloneFlags) error 
 	if err != nil {
 		return err
 	}
-	m, err := a.acquire(ctx, h, ref, platform, f.trust)
+	m, err := a.acquire(ctx, h, ref, copyPlace(platform, place), f.trust)
 	if err != nil {
 		return err
 	}
@@ -106,8 +116,79 @@ func (a *app) clone(ctx context.Context, ref, name string, f *cloneFlags) error 
 			return err
 		}
 	}
-	a.printf("%s\n", filepath.Join(in.Place, in.Name))
+	where := filepath.Join(in.Place, in.Name)
+	if placer(platform) != nil {
+		where = in.Place + " " + in.Name
+	}
+	a.printf("%s\n", where)
 	return a.document(in)
+}
+
+// placer returns the platform if its golden copies are where its instances are.
+func placer(platform string) host.Placer {
+	p, _ := host.Platforms[platform].(host.Placer)
+	return p
+}
+
+func checkPlace(platform, place string) error {
+	if p := placer(platform); p != nil {
+		return p.CheckPlace(place)
+	}
+	return nil
+}
+
+// copyPlace is what an image is imported for.
+func copyPlace(platform, place string) string {
+	if placer(platform) != nil {
+		return platform + ":" + place
+	}
+	return platform
+}
+
+func newUpgrade(a *app) *cobra.Command {
+	var s stateFlag
+	var trust acquireFlags
+	var force bool
+	c := &cobra.Command{
+		Use:   "upgrade NAME REF",
+		Short: "Put another image under an instance; volumes stay",
+		Long: `Put another version of its image, newer or older, under an instance. The root is
+made anew with the same site values; volumes stay, the scratch is gone, and so is
+what the instance wrote elsewhere. An image that is not on the host is pulled
+first, by an increment if it has one from an image that is.`,
+		Args: cobra.ExactArgs(2),
+		RunE: func(c *cobra.Command, args []string) error {
+			ctx := c.Context()
+			h, err := a.host(ctx, s)
+			if err != nil {
+				return err
+			}
+			state, err := h.View()
+			if err != nil {
+				return err
+			}
+			in := state.Instance(args[0])
+			if in == nil {
+				return fmt.Errorf("upgrade %q: no such instance", args[0])
+			}
+			if err := a.confirm(force, "upgrade "+args[0]); err != nil {
+				return err
+			}
+			m, err := a.acquire(ctx, h, args[1], copyPlace(in.Platform, in.Place), trust)
+			if err != nil {
+				return err
+			}
+			if err := h.Upgrade(ctx, args[0], m.Digest); err != nil {
+				return err
+			}
+			a.printf("%s: %s %s\n", args[0], m.Name, m.Version)
+			return a.document(m)
+		},
+	}
+	s.flags(c)
+	trust.flags(c)
+	c.Flags().BoolVarP(&force, "force", "F", false, "do not ask")
+	return c
 }
 
 // readSite reads a file of site values.

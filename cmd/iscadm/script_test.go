@@ -12,6 +12,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/goldenisc/packer-plugin-isc/internal/zfsfake"
 	"github.com/goldenisc/packer-plugin-isc/registry"
 )
 
@@ -24,6 +25,8 @@ func TestMain(m *testing.M) {
 			os.Exit(status)
 		},
 		"sigstore-kms-test": plugin,
+		"zfs":               func() { os.Exit(zfsfake.Main("zfs", os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) },
+		"zpool":             func() { os.Exit(zfsfake.Main("zpool", os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) },
 	})
 }
 
@@ -47,6 +50,14 @@ func scripts(t *testing.T, pattern string, setup func(*testscript.Env) error) {
 			e.Setenv("REGISTRY", strings.TrimPrefix(s.URL, "http://"))
 			e.Setenv("REGISTRY_DIR", dir)
 			e.Setenv("ISCADM_STATE", filepath.Join(e.WorkDir, ".state"))
+			pool := filepath.Join(e.WorkDir, ".pool") // of the fake zfs
+			if err := os.Mkdir(pool, 0o700); err != nil {
+				return err
+			}
+			if err := zfsfake.Create(pool, filepath.Join(e.WorkDir, "tank")); err != nil {
+				return err
+			}
+			e.Setenv(zfsfake.Env, pool)
 			if setup != nil {
 				return setup(e)
 			}

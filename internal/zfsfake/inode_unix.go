@@ -4,6 +4,7 @@ package zfsfake
 
 import (
 	"io/fs"
+	"os"
 	"syscall"
 )
 
@@ -13,4 +14,20 @@ func inode(info fs.FileInfo) any {
 		return st.Ino
 	}
 	return nil
+}
+
+// chown gives an object to its owner, if we are root.
+func chown(path string, uid, gid int) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	return os.Lchown(path, uid, gid)
+}
+
+// owner returns whose an object is.
+func owner(info fs.FileInfo) (uid, gid int) {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		return int(st.Uid), int(st.Gid)
+	}
+	return 0, 0
 }

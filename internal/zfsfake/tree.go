@@ -96,7 +96,8 @@ func (s *session) copy(from, to string) error {
 			if err != nil {
 				return err
 			}
-			return os.Symlink(target, dst)
+			uid, gid := owner(info)
+			return errors.Join(os.Symlink(target, dst), chown(dst, uid, gid))
 		}
 		key := inode(info)
 		if other, ok := first[key]; ok && key != nil {
@@ -113,7 +114,8 @@ func (s *session) copy(from, to string) error {
 		return err
 	}
 	for _, d := range slices.Backward(dirs) {
-		if err := errors.Join(os.Chtimes(d.path, d.info.ModTime(), d.info.ModTime()), os.Chmod(d.path, d.info.Mode())); err != nil {
+		uid, gid := owner(d.info)
+		if err := errors.Join(chown(d.path, uid, gid), os.Chtimes(d.path, d.info.ModTime(), d.info.ModTime()), os.Chmod(d.path, d.info.Mode())); err != nil {
 			return err
 		}
 	}
@@ -124,7 +126,8 @@ func put(path string, data []byte, mode fs.FileMode, info fs.FileInfo) error {
 	if err := os.WriteFile(path, data, 0o600); err != nil {
 		return err
 	}
-	return errors.Join(os.Chmod(path, mode), os.Chtimes(path, info.ModTime(), info.ModTime()))
+	uid, gid := owner(info)
+	return errors.Join(chown(path, uid, gid), os.Chmod(path, mode), os.Chtimes(path, info.ModTime(), info.ModTime()))
 }
 
 // receive makes a snapshot of the stream on standard input.
@@ -232,7 +235,7 @@ func received(streams []string) iter.Seq2[*zfs.Object, error] {
 	}
 }
 
-// extract makes a folder of a file system; owners and attributes are left out.
+// extract makes a folder of a file system; attributes are left out, and owners unless we are root.
 func extract(snap *zfs.Snapshot, dir string) error {
 	var all []*zfs.Object
 	for o, err := range snap.Objects(zfs.Linux) {
@@ -256,7 +259,7 @@ func extract(snap *zfs.Snapshot, dir string) error {
 		case o.Link != "" || o.Mode.IsDir():
 			continue
 		case o.Mode&fs.ModeSymlink != 0:
-			err = os.Symlink(o.Target, path(o.Path))
+			err = errors.Join(os.Symlink(o.Target, path(o.Path)), chown(path(o.Path), o.UID, o.GID))
 		case o.Mode.IsRegular():
 			data := make([]byte, o.Size)
 			if o.Size > 0 {
@@ -270,7 +273,7 @@ func extract(snap *zfs.Snapshot, dir string) error {
 				f.Close()
 			}
 			if err = os.WriteFile(path(o.Path), data, 0o600); err == nil {
-				err = errors.Join(os.Chmod(path(o.Path), o.Mode), os.Chtimes(path(o.Path), o.ModTime, o.ModTime))
+				err = errors.Join(chown(path(o.Path), o.UID, o.GID), os.Chmod(path(o.Path), o.Mode), os.Chtimes(path(o.Path), o.ModTime, o.ModTime))
 			}
 		default:
 			err = fmt.Errorf("the fake has no %v", o.Mode)
@@ -288,7 +291,7 @@ func extract(snap *zfs.Snapshot, dir string) error {
 	}
 	for _, o := range slices.Backward(all) {
 		if o.Link == "" && o.Mode.IsDir() {
-			if err := errors.Join(os.Chtimes(path(o.Path), o.ModTime, o.ModTime), os.Chmod(path(o.Path), o.Mode)); err != nil {
+			if err := errors.Join(chown(path(o.Path), o.UID, o.GID), os.Chtimes(path(o.Path), o.ModTime, o.ModTime), os.Chmod(path(o.Path), o.Mode)); err != nil {
 				return err
 			}
 		}
@@ -328,7 +331,8 @@ func objects(dir string) iter.Seq2[*zfs.Object, error] {
 			if err != nil {
 				return err
 			}
-			o := &zfs.Object{Path: filepath.ToSlash(rel), Mode: info.Mode(), ModTime: info.ModTime(), UID: max(os.Getuid(), 0), GID: max(os.Getgid(), 0)}
+			o := &zfs.Object{Path: filepath.ToSlash(rel), Mode: info.Mode(), ModTime: info.ModTime()}
+			o.UID, o.GID = owner(info)
 			switch {
 			case info.Mode()&fs.ModeSymlink != 0:
 				if o.Target, err = os.Readlink(p); err != nil {

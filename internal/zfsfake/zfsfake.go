@@ -732,7 +732,10 @@ func describe(dir string) (string, error) {
 			return err
 		}
 		rel, _ := filepath.Rel(dir, p)
-		fmt.Fprintf(&b, "%q %v %d", rel, info.Mode(), info.ModTime().UnixNano())
+		fmt.Fprintf(&b, "%q %v", rel, info.Mode())
+		if info.Mode()&fs.ModeSymlink == 0 { // whose times copies do not keep
+			fmt.Fprintf(&b, " %d", info.ModTime().UnixNano())
+		}
 		switch {
 		case info.Mode()&fs.ModeSymlink != 0:
 			to, err := os.Readlink(p)
