@@ -82,7 +82,7 @@ var linuxSystemControls = []Control{
 	linux("L34", "New homes are private", "Sharing should be a decision.", []string{"CIS Debian 5.4"}, define("HOME_MODE", "0750")),
 	linux("L35", "A packet filter drops what is not allowed", "A service that should not listen is stopped, whatever the host lets through.",
 		[]string{"CIS Debian 4.2"}, Method{
-			How:   "etc/nftables.conf: policy drop for input and forward; written as a filter that lets in nothing new, unless the spec has a network block",
+			How:   "etc/nftables.conf: policy drop for input and forward; unless the spec has a network block, what starts at boot is let in",
 			Globs: []string{"etc/nftables.conf"}, Needs: []string{"usr/sbin/nft", "sbin/nft"},
 			Edits: editNftables,
 		}),
@@ -198,7 +198,19 @@ func editNftables(p *Params) []Edit {
 			if dropsByDefault(text) {
 				return text, nil
 			}
-			rules, err := (&Layout{OS: Linux}).nftables()
+			services, err := BootServices(root, Linux)
+			if err != nil {
+				return "", err
+			}
+			var listen []string
+			for _, b := range services {
+				for _, p := range b.Ports {
+					if _, err := ParsePort(p); err == nil {
+						listen = append(listen, p)
+					}
+				}
+			}
+			rules, err := (&Layout{OS: Linux, Services: []Service{{Listen: listen}}}).nftables()
 			if err != nil {
 				return "", fmt.Errorf("rules: %w", err)
 			}

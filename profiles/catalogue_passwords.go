@@ -87,12 +87,6 @@ var passwordControls = []Control{
 		Refs:  []string{"CIS 5.1"},
 		On: map[string]Method{
 			Illumos: assign("etc/default/init", "CMASK", "022"),
-			Linux: {
-				How:   "etc/systemd/system/service.d/isc.conf: UMask=0027, where a unit says nothing",
-				Globs: []string{"etc/systemd/system/service.d/00-isc.conf"},
-				Needs: []string{"usr/lib/systemd/systemd", "lib/systemd/systemd"},
-				Edits: file("etc/systemd/system/service.d/00-isc.conf", 0o644, "[Service]\nUMask=0027\n"),
-			},
 		},
 	},
 	{

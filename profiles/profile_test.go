@@ -449,3 +449,17 @@ func TestSecretsAreNotShown(t *testing.T) {
 		t.Error("the report does not name the account")
 	}
 }
+
+// TestFilter: the filter that a control writes lets in what starts at boot.
+func TestFilter(t *testing.T) {
+	tree := newTree(t, map[string]string{
+		"usr/sbin/nft": "", "etc/systemd/system/web.service": "[X-ISC]\nListen=8080/tcp\n", "etc/systemd/system/multi-user.target.wants/": "",
+	})
+	put(t, tree, image.Entry{Name: "etc/systemd/system/multi-user.target.wants/web.service", Mode: fs.ModeSymlink | 0o777, Target: "../web.service", ModTime: old}, "")
+	if err := Apply(tree, only(t, Linux, "L35"), epoch); err != nil {
+		t.Fatal(err)
+	}
+	if got := read(t, tree, "etc/nftables.conf"); !dropsByDefault(got) || !strings.Contains(got, "tcp dport { 8080 } ct state new accept") {
+		t.Errorf("got\n%s", got)
+	}
+}
