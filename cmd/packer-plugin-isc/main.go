@@ -9,6 +9,7 @@ import (
 	"github.com/hashicorp/packer-plugin-sdk/plugin"
 
 	"github.com/goldenisc/packer-plugin-isc/cmd/packer-plugin-isc/builder/iscimage"
+	"github.com/goldenisc/packer-plugin-isc/cmd/packer-plugin-isc/builder/isczone"
 	datasource "github.com/goldenisc/packer-plugin-isc/cmd/packer-plugin-isc/datasource/iscimage"
 	"github.com/goldenisc/packer-plugin-isc/cmd/packer-plugin-isc/post-processor/iscpackage"
 	"github.com/goldenisc/packer-plugin-isc/cmd/packer-plugin-isc/post-processor/iscpublish"
@@ -47,6 +48,7 @@ func main() {
 	set := plugin.NewSet()
 	set.SetVersion(version.Plugin)
 	set.RegisterBuilder("image", new(iscimage.Builder))
+	set.RegisterBuilder("zone", new(isczone.Builder))
 	set.RegisterProvisioner("harden", new(ischarden.Provisioner))
 	set.RegisterPostProcessor("package", new(iscpackage.PostProcessor))
 	set.RegisterPostProcessor("sign", new(iscsign.PostProcessor))

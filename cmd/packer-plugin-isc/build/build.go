@@ -32,6 +32,8 @@ type Job struct {
 	Created   time.Time // the build date; zero: the newest time in the base
 	Dir       string    // for temporary files
 	Provision func(ctx context.Context, t *image.Tree, created time.Time) (bool, error)
+
+	Provisioned bool // the base is what provisioners made
 }
 
 // Output parses where an image goes. Of what is not known yet it returns nothing.
@@ -96,6 +98,9 @@ func (j *Job) Vacant(ctx context.Context) error {
 
 // Run makes the image.
 func (j *Job) Run(ctx context.Context, u sdk.Ui) (*artifact.Artifact, error) {
+	if j.Provisioned {
+		j.Provision = func(context.Context, *image.Tree, time.Time) (bool, error) { return true, nil }
+	}
 	report, done := ui.Progress(u)
 	defer done()
 	built, err := builder.Prepare(ctx, j.Spec, builder.BuildOptions{

@@ -120,7 +120,7 @@ func (b *Builder) Run(ctx context.Context, u sdk.Ui, hook sdk.Hook) (sdk.Artifac
 
 // provision lets the template's provisioners work on the tree.
 func (b *Builder) provision(ctx context.Context, u sdk.Ui, hook sdk.Hook, data map[string]any, t *image.Tree, created time.Time) (changed bool, err error) {
-	c := &communicator{build: ctx, tree: t, system: b.job.Spec.Image.OS, created: created, dir: b.job.Dir}
+	c := &communicator{ctx: ctx, tree: t, system: b.job.Spec.Image.OS, created: created, dir: b.job.Dir}
 	defer func() { err = errors.Join(err, c.close()) }()
 	if err := hook.Run(ctx, sdk.HookProvision, u, c, data); err != nil {
 		if ctx.Err() != nil {

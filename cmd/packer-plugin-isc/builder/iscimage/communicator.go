@@ -15,6 +15,7 @@ import (
 
 	sdk "github.com/hashicorp/packer-plugin-sdk/packer"
 
+	"github.com/goldenisc/packer-plugin-isc/cmd/packer-plugin-isc/build"
 	"github.com/goldenisc/packer-plugin-isc/image"
 	"github.com/goldenisc/packer-plugin-isc/internal/chroot"
 )
@@ -23,7 +24,7 @@ import (
 // The first command has it unpacked into a folder, in which commands run from then on; finish
 // brings what they did back.
 type communicator struct {
-	build   context.Context // of the build: the provisioners, in other processes, have none of it
+	ctx     context.Context // of the build: the provisioners, in other processes, have none of it
 	tree    *image.Tree
 	system  string // illumos or linux
 	created time.Time
@@ -46,7 +47,7 @@ func (c *communicator) Start(ctx context.Context, cmd *sdk.RemoteCmd) error {
 	}
 	stdout, stderr := cmd.Stdout, cmd.Stderr
 	ctx, cancel := context.WithCancel(ctx)
-	stop := context.AfterFunc(c.build, cancel)
+	stop := context.AfterFunc(c.ctx, cancel)
 	c.commands.Add(1)
 	go func() {
 		defer c.commands.Done()
@@ -129,7 +130,7 @@ func (c *communicator) UploadDir(dst, src string, exclude []string) error {
 		at = path.Join(dst, filepath.Base(src))
 	}
 	return c.change(func(t *image.Tree, _ func(string) (*image.Entry, error)) error {
-		folder, err := image.ReadDir(c.build, src, image.Options{Dir: c.dir})
+		folder, err := image.ReadDir(c.ctx, src, image.Options{Dir: c.dir})
 		if err != nil {
 			return fmt.Errorf("upload: %w", err)
 		}
@@ -186,13 +187,13 @@ func (c *communicator) change(put func(t *image.Tree, stat func(string) (*image.
 	if err := put(more, stat); err != nil {
 		return err
 	}
-	return c.root.Put(c.build, more)
+	return c.root.Put(c.ctx, more)
 }
 
 // stat looks at one object in the folder.
 func (c *communicator) stat(name string) (*image.Entry, error) {
 	clean := path.Clean("/" + name)
-	t, err := c.root.Read(c.build, path.Dir(clean)[1:])
+	t, err := c.root.Read(c.ctx, path.Dir(clean)[1:])
 	if err != nil {
 		return nil, err
 	}
@@ -211,7 +212,7 @@ func (c *communicator) read(name string, f func(t *image.Tree, name string) erro
 		return f(c.tree, name)
 	}
 	clean := path.Clean("/" + name)
-	t, err := c.root.Read(c.build, path.Dir(clean)[1:])
+	t, err := c.root.Read(c.ctx, path.Dir(clean)[1:])
 	if err != nil {
 		return err
 	}
@@ -252,43 +253,8 @@ func (c *communicator) DownloadDir(src, dst string, exclude []string) error {
 		if e, err := t.Stat(top); err != nil || !e.IsDir() {
 			return fmt.Errorf("download %q: no such directory", src)
 		}
-		return download(t, top, dst)
+		return build.WriteFolder(t, top, dst)
 	})
-}
-
-func download(t *image.Tree, top, dst string) error {
-	for e := range t.All() {
-		rest, below := strings.CutPrefix(e.Name, top+"/")
-		switch {
-		case top == ".":
-			rest = e.Name
-		case e.Name == top:
-			rest = "."
-		case !below:
-			continue
-		}
-		to := filepath.Join(dst, filepath.FromSlash(rest))
-		switch {
-		case e.IsDir():
-			if err := os.MkdirAll(to, 0o755); err != nil {
-				return err
-			}
-		case e.IsRegular():
-			f, err := t.Open(e.Name)
-			if err != nil {
-				return err
-			}
-			w, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, e.Mode.Perm())
-			if err == nil {
-				_, err = io.Copy(w, io.NewSectionReader(f, 0, f.Size()))
-				err = errors.Join(err, w.Close())
-			}
-			if err := errors.Join(err, f.Close()); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }
 
 // finish brings what commands did back into the tree and reports whether anything has changed.

@@ -38,7 +38,7 @@ func newTree(t *testing.T) *communicator {
 			t.Fatal(err)
 		}
 	}
-	return &communicator{build: t.Context(), tree: tr, system: "illumos", created: built, dir: t.TempDir()}
+	return &communicator{ctx: t.Context(), tree: tr, system: "illumos", created: built, dir: t.TempDir()}
 }
 
 func read(t *testing.T, c *communicator, name string) string {
