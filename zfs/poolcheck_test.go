@@ -204,6 +204,7 @@ func TestPoolObjects(t *testing.T) {
 		"zpl4":     {in, Options{Profile: ZPL4}, PoolOptions{}},
 		"illumos":  {in, Options{Platform: Illumos, Layout: ZonePath}, PoolOptions{Size: 5 << 30}},
 		"largest":  {in, Options{}, PoolOptions{Size: maxPool, Ashift: 9}},
+		"slabs":    {large(), Options{}, PoolOptions{}},
 		"of base":  {edited(in), Options{Base: base}, PoolOptions{}}, // numbers with gaps
 	} {
 		t.Run(name, func(t *testing.T) { samePool(t, c.in, c.o, c.po) })

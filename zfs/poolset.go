@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"slices"
 	"sort"
 )
 
@@ -62,28 +63,23 @@ type pdnode struct {
 	blocks    []pblock   // of data; the others are holes
 	indirect  [][]pblock // of pointers, the lowest level first
 	spill     *pblock
+	shift     int    // of the size of its blocks of pointers
+	last      uint64 // number of its last block, which may be a hole
 	end       uint64 // of all its blocks and of those before
 }
 
-// lists calls f with the blocks of each level of the object, and with the spill block.
-func (d *pdnode) lists(f func(level int, blocks []pblock) error) error {
-	if err := f(0, d.blocks); err != nil {
-		return err
-	}
-	for i, l := range d.indirect {
-		if err := f(i+1, l); err != nil {
-			return err
+// used returns how much of the vdev its blocks take.
+func (d *pdnode) used(ashift int) uint64 {
+	n := uint64(0)
+	for _, l := range append(slices.Clip(d.indirect), d.blocks) {
+		for i := range l {
+			n += uint64(roundUp(int(l[i].disk), 1<<ashift))
 		}
 	}
-	return nil
-}
-
-// shift returns that of the object's blocks of pointers.
-func (d *pdnode) shift() int {
-	if len(d.indirect) == 0 {
-		return maxIndirect
+	if d.spill != nil {
+		n += uint64(roundUp(int(d.spill.disk), 1<<ashift))
 	}
-	return bits.TrailingZeros32(d.indirect[0][0].size)
+	return n
 }
 
 // encode makes the dnode of o in p, which is zero.
@@ -93,21 +89,11 @@ func (d *pdnode) encode(p []byte, o *object, ashift int) {
 	if o.kind == typeSpaceMap {
 		pointers = 3 // as a host makes it, whose bonus has no histogram
 	}
-	p[0], p[1], p[2], p[3], p[4] = byte(o.kind), byte(d.shift()), byte(len(d.indirect)+1), byte(pointers), byte(o.bonusType)
+	p[0], p[1], p[2], p[3], p[4] = byte(o.kind), byte(d.shift), byte(len(d.indirect)+1), byte(pointers), byte(o.bonusType)
 	p[7] = dnodeUsedBytes
 	le.PutUint16(p[8:], uint16(d.blockSize/512))
 	le.PutUint16(p[10:], uint16(len(o.bonus)))
-	used := uint64(0)
-	add := func(level int, blocks []pblock) error {
-		for i := range blocks {
-			used += uint64(roundUp(int(blocks[i].disk), 1<<ashift))
-		}
-		return nil
-	}
-	d.lists(add)
-	if n := len(d.blocks); n > 0 {
-		le.PutUint64(p[16:], d.blocks[n-1].id)
-	}
+	le.PutUint64(p[16:], d.last)
 	top := d.blocks
 	if n := len(d.indirect); n > 0 {
 		top = d.indirect[n-1]
@@ -119,9 +105,8 @@ func (d *pdnode) encode(p []byte, o *object, ashift int) {
 	if d.spill != nil {
 		p[7] |= dnodeHasSpill
 		d.spill.put(p[dnodeSpill:], typeSA, 0, ashift)
-		used += uint64(roundUp(int(d.spill.disk), 1<<ashift))
 	}
-	le.PutUint64(p[24:], used)
+	le.PutUint64(p[24:], d.used(ashift))
 }
 
 // A source has the objects of an object set, by number.
@@ -247,7 +232,8 @@ func newPoolSet(ctx context.Context, a *allocator, src source, kind uint64, lz4 
 		m.blocks = append(m.blocks, b)
 		i += n
 	}
-	if err := s.indirect(a, m, typeDnode, maxIndirect, buf); err != nil {
+	m.shift, m.last = maxIndirect, m.blocks[len(m.blocks)-1].id
+	if err := s.indirect(a, m, typeDnode, buf); err != nil {
 		return nil, err
 	}
 	s.root = pblock{size: objsetSize, fill: uint32(len(s.dnodes))}
@@ -310,12 +296,16 @@ func (s *poolSet) object(ctx context.Context, a *allocator, i int, buf []byte) e
 			return err
 		}
 	}
-	// Pointers in blocks that are as small as they can be in one level: they are not compressed.
-	shift := minIndirect
-	if n := len(d.blocks); n > 0 {
-		shift = min(maxIndirect, max(minIndirect, pointerShift+bits.Len64(d.blocks[n-1].id)))
+	// A hole at the end counts, or GRUB takes what follows the pointers of the dnode for more of them.
+	if end > 0 {
+		d.last = uint64(end-1) / uint64(size)
 	}
-	if err := s.indirect(a, d, o.kind, shift, buf); err != nil {
+	// Pointers in blocks that are as small as they can be in one level: they are not compressed.
+	d.shift = maxIndirect
+	if d.last > 0 {
+		d.shift = min(maxIndirect, max(minIndirect, pointerShift+bits.Len64(d.last)))
+	}
+	if err := s.indirect(a, d, o.kind, buf); err != nil {
 		return err
 	}
 	d.end = a.next
@@ -323,9 +313,9 @@ func (s *poolSet) object(ctx context.Context, a *allocator, i int, buf []byte) e
 }
 
 // indirect gives an object its blocks of pointers.
-func (s *poolSet) indirect(a *allocator, d *pdnode, kind uint32, shift int, buf []byte) error {
-	below := d.blocks
-	for len(below) > 0 && below[len(below)-1].id > 0 {
+func (s *poolSet) indirect(a *allocator, d *pdnode, kind uint32, buf []byte) error {
+	below, shift := d.blocks, d.shift
+	for last := d.last; last > 0; last >>= shift - pointerShift {
 		var level []pblock
 		for i := 0; i < len(below); {
 			b := pblock{id: below[i].id >> (shift - pointerShift), size: 1 << shift}
@@ -418,9 +408,8 @@ func (s *poolSet) generate(r *reading, off uint64, buf []byte) (uint64, []byte, 
 		if level > 0 {
 			below = d.indirect[level-1]
 		}
-		shift := d.shift()
-		first := sort.Search(len(below), func(k int) bool { return below[k].id>>(shift-pointerShift) >= b.id })
-		s.pointers(below[first:], b.id, shift, uint64(kind), level, buf[:b.size])
+		first := sort.Search(len(below), func(k int) bool { return below[k].id>>(d.shift-pointerShift) >= b.id })
+		s.pointers(below[first:], b.id, d.shift, uint64(kind), level, buf[:b.size])
 		return b.off, buf[:b.size], nil
 	}
 	b := within(d.blocks, off)
