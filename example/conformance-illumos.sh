@@ -73,5 +73,26 @@ step 'the root differs only where the first boot writes' sh -c '
 	grep -Ev "etc/svc|var/svc|etc/mnttab|var/(adm|log|run|cron|spool)|etc/(ssh|nodename|inet|ipadm|dladm)|/(proc|dev|tmp|system)" >'"$work"'/differences
 	[ ! -s '"$work"'/differences ] || { cat '"$work"'/differences; exit 1; }'
 
+# What a ZFS stream is good for, if the image has one: PLACE is made below the dataset of the zones.
+place=$(zfs list -H -o name "$parent" 2>/dev/null)/isc-conformance
+if iscadm export "$image" zfs -o "$work/stream" >/dev/null 2>&1 && zfs create "$place"; then
+	state="--state $work/zfs-state"
+	step 'clone on ZFS' sh -c "iscadm clone '$image' conf --to 'zfs:$place' $state"
+	step 'check finds a clone clean' sh -c "iscadm check --full conf $state"
+	step 'drift is found' sh -c "touch \"\$(zfs get -H -o value mountpoint '$place')/conf/root/evil\"; iscadm check conf $state; [ \$? -eq 3 ]"
+	step 'reset on ZFS' sh -c "iscadm reset -F --keep conf $state && iscadm check conf $state"
+	step 'snapshot and rollback on ZFS' sh -c "iscadm snapshot conf@s $state && iscadm rollback -F conf@s $state && iscadm check conf $state"
+	step 'the scratch is encrypted' sh -c "[ \"\$(zfs get -H -o value encryption '$place/conf/scratch')\" = aes-256-gcm ]"
+	step 'destroy on ZFS' sh -c "iscadm destroy -F conf $state && iscadm prune $state"
+	zfs destroy -r "$place"
+	zoneadm -z "$zone" halt
+	step 'uninstall' zoneadm -z "$zone" uninstall -F
+	step 'zoneadm installs the stream' zoneadm -z "$zone" install -s "$work/stream"
+	step 'the zone boots from the stream' zoneadm -z "$zone" boot
+fi
+if command -v imgadm >/dev/null && iscadm export "$image" zfs/imgmanifest -o "$work/manifest" >/dev/null 2>&1; then
+	step 'imgadm installs the stream' imgadm install -m "$work/manifest" -f "$work/stream"
+fi
+
 echo "$failed failed"
 [ "$failed" -eq 0 ]
