@@ -154,14 +154,14 @@ func prepareDisk(ctx context.Context, s *Spec, o BuildOptions) (*Built, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, err := prepareCaptured(s, o, d)
+	b, err := prepareCaptured(ctx, s, o, d)
 	if err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
 	return b, nil
 }
 
-func prepareCaptured(s *Spec, o BuildOptions, d *CapturedDisk) (b *Built, err error) {
+func prepareCaptured(ctx context.Context, s *Spec, o BuildOptions, d *CapturedDisk) (b *Built, err error) {
 	t, err := image.NewTree(o.Dir, image.Limits{})
 	if err != nil {
 		return nil, err
@@ -176,6 +176,15 @@ func prepareCaptured(s *Spec, o BuildOptions, d *CapturedDisk) (b *Built, err er
 		created = time.Unix(0, 0)
 	}
 	created = created.UTC().Truncate(time.Second)
+	if o.Provision != nil {
+		changed, err := o.Provision(ctx, t, created)
+		if err == nil && changed {
+			err = input(errors.New("provisioners have no root to work on: a captured disk stays as it is"))
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
 	t.Freeze(created)
 	selection, err := s.selection()
 	if err != nil {

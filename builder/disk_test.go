@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"compress/zlib"
+	"context"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
@@ -273,6 +274,26 @@ func TestCapturedDisk(t *testing.T) {
 	}
 	if !bytes.Equal(artifact(t, again, "content"), artifact(t, m, "content")) || !bytes.Equal(artifact(t, again, "qcow2"), artifact(t, m, "qcow2")) {
 		t.Error("a qcow2 of the disk becomes another disk")
+	}
+}
+
+func TestCapturedDiskProvisioned(t *testing.T) {
+	dir := saveDisk(t, bytes.Repeat([]byte{1}, 4096))
+	s, diags := builder.ParseSpec(filepath.Join(dir, "t.isc.hcl"), []byte(linuxImage+"disk {\n  source = \"disk.raw\"\n}\nqcow2 {}\n"), builder.Options{})
+	if diags.HasErrors() {
+		t.Fatal(diags)
+	}
+	for _, changed := range []bool{false, true} {
+		b, err := builder.Prepare(t.Context(), s, builder.BuildOptions{
+			Dir: t.TempDir(), Log: slog.New(slog.DiscardHandler),
+			Provision: func(context.Context, *image.Tree, time.Time) (bool, error) { return changed, nil },
+		})
+		if (err != nil) != changed || changed && !strings.Contains(err.Error(), "no root to work on") {
+			t.Errorf("provisioners that changed something: %t: %v", changed, err)
+		}
+		if b != nil {
+			b.Close()
+		}
 	}
 }
 
