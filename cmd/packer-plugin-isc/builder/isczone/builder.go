@@ -5,6 +5,7 @@ package isczone
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"maps"
@@ -54,12 +55,14 @@ func (b *Builder) ConfigSpec() hcldec.ObjectSpec {
 var generated = []string{"ISCName", "ISCVersion", "ISCOutput", "ISCZone"}
 
 // The forms of what goes into commands. A zone's name is that of zonename_t less what nobody needs; a line
-// of zonecfg(8) is one command, so that none hides behind another.
+// of zonecfg(8) is one command, so that none hides behind another, and leaves alone what the builder sets.
 var (
 	zoneForm  = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,62}$`)
 	brandForm = regexp.MustCompile(`^[a-zA-Z0-9-]{1,32}$`)
 	pathForm  = regexp.MustCompile(`^(/[A-Za-z0-9._-]+)+$`)
-	lineForm  = regexp.MustCompile(`^[ -:<-~]{1,1024}$`) // printable, without a semicolon
+	lineForm  = regexp.MustCompile(`^(add|set|end|select|remove|clear)( [ !$-:<-~]*("[ !#-:<-~]*"[ !$-:<-~]*)*)?$`) // without a semicolon
+	ownForm   = regexp.MustCompile(`^(set|clear) +(zonename|zonepath|brand|autoboot)\b`)
+	wordForm  = regexp.MustCompile(`^[ -~]{1,1024}$`)
 	fmriForm  = regexp.MustCompile(`^svc:/[A-Za-z0-9_/:,.-]+$`)
 )
 
@@ -114,11 +117,27 @@ func (b *Builder) Prepare(raws ...any) ([]string, []string, error) {
 	form("zones_folder", c.ZonesFolder, pathForm)
 	form("zone_name", c.ZoneName, zoneForm)
 	form("milestone", c.Milestone, fmriForm)
+	if path.Clean(c.ZonesFolder) != c.ZonesFolder {
+		errs = build.Append(errs, fmt.Errorf("zones_folder: %q has .. or . in it", c.ZonesFolder))
+	}
 	for i, line := range c.Zonecfg {
-		form(fmt.Sprintf("zonecfg[%d]", i), line, lineForm)
+		name := fmt.Sprintf("zonecfg[%d]", i)
+		form(name, line, lineForm)
+		if ownForm.MatchString(line) {
+			errs = build.Append(errs, fmt.Errorf("%s: %q sets what the builder sets", name, line))
+		}
+	}
+	for name, words := range map[string][]string{"install_arguments": c.InstallArguments, "as": c.As} {
+		for i, word := range words {
+			form(fmt.Sprintf("%s[%d]", name, i), word, wordForm)
+		}
 	}
 	if c.ZoneName == "global" {
 		errs = build.Append(errs, errors.New(`zone_name: "global" is the host's own`))
+	}
+	if c.Archive != "" && c.Brand != "illumos" && c.Brand != "lx" && !build.Unknown(c.Brand) {
+		// To others -s is to be silent, or unknown.
+		errs = build.Append(errs, fmt.Errorf("archive: zones of brand %q are not installed by zoneadm install -s, as those of illumos and lx are: use install_arguments", c.Brand))
 	}
 	if c.Archive != "" && !build.Unknown(c.Archive) {
 		if _, err := os.Stat(c.Archive); err != nil {
@@ -154,7 +173,7 @@ func (b *Builder) Run(ctx context.Context, u sdk.Ui, hook sdk.Hook) (_ sdk.Artif
 	defer func() { err = errors.Join(err, client.Close()) }()
 	z := &zone{
 		runner: provisioner.As(client, b.config.As...), name: b.config.ZoneName,
-		path: path.Join(b.config.ZonesFolder, b.config.ZoneName),
+		path: path.Join(b.config.ZonesFolder, b.config.ZoneName), token: rand.Text(),
 	}
 	img := b.job.Spec.Image
 	data := map[string]any{
@@ -190,7 +209,7 @@ func (b *Builder) fill(ctx context.Context, u sdk.Ui, hook sdk.Hook, z *zone, da
 		return err
 	}
 	defer func() {
-		if err != nil && ctx.Err() == nil && b.keep(u, z) {
+		if err != nil && ctx.Err() == nil && z.made && b.keep(u, z) {
 			return
 		}
 		u.Sayf("Removing zone %s", z.name)
