@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -70,19 +71,19 @@ func clean(t *testing.T, h *host.Host, what string) {
 	}
 }
 
-// zfsLife is an instance from an import to its end, with an upgrade by an increment in between.
-func zfsLife(t *testing.T, pool, mount string) {
+// zfsLife is, in a place that stands for the pool, an instance from an import to its end, with an upgrade by an increment in between.
+func zfsLife(t *testing.T, pool, place, mount string) {
 	ctx := t.Context()
 	one, two := zfsVersions(t)
 	h := hosttest.Host(t)
-	where := "zfs:" + pool
+	where := "zfs:" + place
 	if _, err := h.Import(ctx, where, one); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := h.Import(ctx, where, one); err != nil {
 		t.Fatalf("again: %v", err)
 	}
-	_, notes, err := h.Clone(ctx, host.CloneRequest{Image: one.Digest, Name: "web01", Platform: "zfs", Place: pool, Site: host.Site{Hostname: "front"}})
+	_, notes, err := h.Clone(ctx, host.CloneRequest{Image: one.Digest, Name: "web01", Platform: "zfs", Place: place, Site: host.Site{Hostname: "front"}})
 	ok(t, err)
 	t.Logf("notes: %q", notes)
 	root := filepath.Join(mount, "web01", "root")
@@ -288,7 +289,7 @@ func zfsKill(t *testing.T, pool, mount string, rounds int) {
 	}
 }
 
-func TestZFSLife(t *testing.T) { zfsLife(t, "tank", fakeZFS(t)) }
+func TestZFSLife(t *testing.T) { zfsLife(t, "tank", "tank", fakeZFS(t)) }
 
 func TestZFSRefusals(t *testing.T) {
 	fakeZFS(t)
@@ -316,7 +317,10 @@ func TestZFSHere(t *testing.T) {
 		_, err = h.Prune(t.Context())
 		ok(t, err)
 	})
-	t.Run("Life", func(t *testing.T) { zfsLife(t, pool, mount) })
+	t.Run("Life", func(t *testing.T) { zfsLife(t, pool, pool, mount) })
+	if place := os.Getenv("HOST_TEST_FAR"); place != "" {
+		t.Run("Far", func(t *testing.T) { zfsLife(t, pool, place, mount) })
+	}
 	t.Run("Refusals", func(t *testing.T) { zfsRefusals(t, pool) })
 	rounds, err := strconv.Atoi(os.Getenv("HOST_TEST_ROUNDS"))
 	ok(t, err)
@@ -335,20 +339,33 @@ func staticTest(t *testing.T, dir string) string {
 	return path
 }
 
-// TestRealZFSFuse runs the conformance tests and the whole life on zfs-fuse.
+// TestRealZFSFuse runs the conformance tests and the whole life on zfs-fuse, and the life over SSH.
 func TestRealZFSFuse(t *testing.T) {
 	dir := zfstest.Scratch(t)
 	script := filepath.Join(dir, "script")
 	ok(t, os.WriteFile(script, []byte(`set -e
 cd "$1"; truncate -s 512M disk
 zpool create -o ashift=9 -m "$1/mnt" isc "$1/disk"
+mkdir -p home/.ssh /run/sshd
+ssh-keygen -q -t ed25519 -N '' -f host; ssh-keygen -q -t ed25519 -N '' -f user
+port=$3
+echo "[127.0.0.1]:$port $(cat host.pub)" > home/.ssh/known_hosts
+printf '%s\n' "ListenAddress 127.0.0.1" "Port $port" "HostKey $1/host" "AuthorizedKeysFile $1/user.pub" "StrictModes no" "UsePAM no" "PidFile none" "PermitRootLogin yes" > sshd
+/usr/sbin/sshd -D -E sshd.log -f sshd &
+sshd=$!
+trap 'kill $sshd' EXIT
+export HOME=$1/home HOST_TEST_FAR="ssh://root@127.0.0.1:$port/isc?key=$1/user"
 HOST_TEST_ZFS="isc:$1/mnt" HOST_TEST_ROUNDS=${2} "$1/host.test" -test.v -test.run '^TestZFSHere$'
 zpool scrub isc
 while zpool status isc | grep -q 'in progress'; do sleep 1; done
 zpool status isc | grep -q 'errors: No known data errors'
 `), 0o600))
 	staticTest(t, dir)
-	out, good := zfstest.Run(t, "fuse", script, dir, "4")
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ok(t, err)
+	port := l.Addr().(*net.TCPAddr).Port
+	l.Close()
+	out, good := zfstest.Run(t, "fuse", script, dir, "3", strconv.Itoa(port))
 	if !good {
 		t.Errorf("%s", out)
 	}

@@ -283,7 +283,7 @@ func (p *pool) encrypts(ctx context.Context) (bool, error) {
 	return err == nil && (state == "enabled" || state == "active"), nil
 }
 
-// shell runs a script by sh, with arguments that it has as $1, $2 ….
+// shell runs a script of one line by sh, with arguments that it has as $1, $2 ….
 func (p *pool) shell(ctx context.Context, stdin []byte, script string, args ...string) error {
 	return p.run.Run(ctx, remote.Command{Args: append([]string{"sh", "-c", script, "sh"}, args...), Stdin: bytes.NewReader(stdin)})
 }
@@ -293,12 +293,8 @@ func (p *pool) shell(ctx context.Context, stdin []byte, script string, args ...s
 func (p *pool) safeDir(ctx context.Context, root, name string) error {
 	args := []string{root}
 	args = append(args, strings.Split(name, "/")...)
-	err := p.shell(ctx, nil, `cd "$1" || exit 1; shift
-for d; do
-	[ ! -h "./$d" ] || exit 3
-	[ -d "./$d" ] || mkdir "./$d" || exit 1
-	cd "./$d" || exit 1
-done`, args...)
+	err := p.shell(ctx, nil, `cd "$1" || exit 1; shift; `+
+		`for d; do [ ! -h "./$d" ] || exit 3; [ -d "./$d" ] || mkdir "./$d" || exit 1; cd "./$d" || exit 1; done`, args...)
 	if status, ok := remote.Status(err); ok && status == 3 {
 		return fmt.Errorf("%q: the instance has made a link of it: reset it", "/"+name)
 	}
