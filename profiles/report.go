@@ -36,6 +36,7 @@ type Report struct {
 	Rules      []Ruled           `json:"rules,omitempty"`
 	Waivers    []image.Waiver    `json:"waivers,omitempty"`
 	Services   []BootService     `json:"services,omitempty"` // that start at boot
+	SetID      []Finding         `json:"setID,omitempty"`    // files that run with the rights of others, by path
 }
 
 // A Result is the outcome of one control.

@@ -244,6 +244,11 @@ func Audit(root Root, s *Selection, today time.Time) (*Report, error) {
 		return nil, fmt.Errorf("services: %w", err)
 	}
 	r.Services = services
+	setid, err := inventory(root, nil)
+	if err != nil {
+		return nil, fmt.Errorf("set-id files: %w", err)
+	}
+	r.SetID = setid.Notes
 	return r, nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 
 	"github.com/goldenisc/packer-plugin-isc/builder"
 	"github.com/goldenisc/packer-plugin-isc/image"
+	"github.com/goldenisc/packer-plugin-isc/internal/evidence"
 	"github.com/goldenisc/packer-plugin-isc/internal/remote"
 	"github.com/goldenisc/packer-plugin-isc/profiles"
 	"github.com/goldenisc/packer-plugin-isc/provisioner"
@@ -86,30 +88,60 @@ func (f *controlFlags) machine(ctx context.Context, root string) (r remote.Runne
 	return provisioner.As(r, strings.Fields(f.as)...), dir, done, nil
 }
 
+// auditFlags say what is audited, and how the report is written.
+type auditFlags struct {
+	controlFlags
+	state    stateFlag
+	system   string
+	format   string
+	recorded bool
+}
+
 func newAudit(a *app) *cobra.Command {
-	var f controlFlags
-	var system string
+	var f auditFlags
 	c := &cobra.Command{
 		Use:   "audit ROOT",
 		Short: "Check the controls of a profile on a root, an image or a machine",
 		Long: `Check the controls of a profile on a root: dir:PATH, tar:PATH, zfs:PATH, a
-reference to an image, ssh://[USER@]HOST[:PORT] or local:, which is this machine.
-Nothing is changed. Exit with 3 if a control does not hold.`,
+reference to an image, instance:NAME, ssh://[USER@]HOST[:PORT] or local:, which is
+this machine. Nothing is changed. With --recorded, show the report that an image
+was built with. Exit with 3 if a control does not hold.`,
 		Args: cobra.ExactArgs(1),
-		RunE: func(c *cobra.Command, args []string) error { return a.audit(c.Context(), args[0], system, &f) },
+		RunE: func(c *cobra.Command, args []string) error { return a.audit(c.Context(), args[0], &f) },
 	}
 	f.flags(c)
-	c.Flags().StringVar(&system, "os", "", "`OS` of the root, if it does not say so itself: illumos or linux")
+	f.state.flags(c)
+	c.Flags().StringVar(&f.system, "os", "", "`OS` of the root, if it does not say so itself: illumos or linux")
+	c.Flags().StringVar(&f.format, "format", "text", "`FORMAT` of the report: text, json, "+strings.Join(evidence.Formats(), ", "))
+	c.Flags().BoolVar(&f.recorded, "recorded", false, "the report that an image holds instead of a new audit")
+	for _, name := range []string{"profile", "set", "os", "as"} {
+		c.MarkFlagsMutuallyExclusive("recorded", name)
+	}
 	return c
 }
 
-func (a *app) audit(ctx context.Context, root, system string, f *controlFlags) error {
-	report, err := a.auditRoot(ctx, root, system, f)
+func (a *app) audit(ctx context.Context, root string, f *auditFlags) error {
+	switch {
+	case f.format == "json":
+		a.json = true
+	case f.format == "text":
+	case !slices.Contains(evidence.Formats(), f.format):
+		return badInput(fmt.Errorf("--format %q is none of text, json, %s", f.format, strings.Join(evidence.Formats(), ", ")))
+	case a.json:
+		return badInput(fmt.Errorf("--json and --format %s exclude each other", f.format))
+	}
+	now := time.Now()
+	report, err := a.auditReport(ctx, root, f, now)
 	if err != nil {
 		return err
 	}
-	a.controls(report)
-	if err := a.document(report); err != nil {
+	if f.format == "text" || f.format == "json" {
+		a.controls(report)
+		err = a.document(report)
+	} else {
+		err = evidence.Write(a.out, f.format, report, evidence.Subject{Root: root, Version: buildVersion(), Date: now})
+	}
+	if err != nil {
 		return err
 	}
 	if n := report.Count(profiles.Fail); n > 0 {
@@ -118,7 +150,36 @@ func (a *app) audit(ctx context.Context, root, system string, f *controlFlags) e
 	return nil
 }
 
-func (a *app) auditRoot(ctx context.Context, root, system string, f *controlFlags) (*profiles.Report, error) {
+// auditReport returns the report that an image holds, or that of an audit.
+func (a *app) auditReport(ctx context.Context, root string, f *auditFlags, now time.Time) (*profiles.Report, error) {
+	if !f.recorded {
+		if name, ok := strings.CutPrefix(root, "instance:"); ok {
+			return a.auditInstance(ctx, name, f, now)
+		}
+		return a.auditRoot(ctx, root, f.system, &f.controlFlags, now)
+	}
+	m, store, err := a.open(ctx, root)
+	if err != nil {
+		return nil, err
+	}
+	defer store.Close()
+	return readReport(ctx, m)
+}
+
+// auditInstance audits the root of an instance, which is of the system of its image.
+func (a *app) auditInstance(ctx context.Context, name string, f *auditFlags, now time.Time) (report *profiles.Report, err error) {
+	h, err := a.host(ctx, f.state)
+	if err != nil {
+		return nil, err
+	}
+	err = h.Root(ctx, name, func(dir, system string) error {
+		report, err = a.auditRoot(ctx, "dir:"+dir, cmp.Or(f.system, system), &f.controlFlags, now)
+		return err
+	})
+	return report, err
+}
+
+func (a *app) auditRoot(ctx context.Context, root, system string, f *controlFlags, now time.Time) (*profiles.Report, error) {
 	r, dir, done, err := f.machine(ctx, root)
 	if err != nil {
 		return nil, err
@@ -134,7 +195,7 @@ func (a *app) auditRoot(ctx context.Context, root, system string, f *controlFlag
 		if err != nil {
 			return nil, err
 		}
-		return provisioner.Audit(ctx, r, s, provisioner.Options{Root: dir, Today: time.Now()})
+		return provisioner.Audit(ctx, r, s, provisioner.Options{Root: dir, Today: now})
 	}
 	if system == "" {
 		if system, err = systemOf(ctx, root); err != nil {
@@ -162,7 +223,7 @@ func (a *app) auditRoot(ctx context.Context, root, system string, f *controlFlag
 	if err != nil {
 		return nil, err
 	}
-	return profiles.Audit(t, s, time.Now())
+	return profiles.Audit(t, s, now)
 }
 
 // systemOf is what one of our images says of itself, linux of others' and nothing of what is no image.

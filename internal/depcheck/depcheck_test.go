@@ -46,6 +46,8 @@ var ranks = map[string]int{
 	"provisioner": 3,
 	"host":        3,
 
+	"internal/evidence": 3,
+
 	"internal/release": 4,
 
 	"cmd/iscadm": 5,
