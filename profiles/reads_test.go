@@ -1,0 +1,68 @@
+package profiles
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/goldenisc/packer-plugin-isc/image"
+)
+
+// A counting root counts what is read of the content of its files.
+type counting struct {
+	*image.Tree
+	reads map[string]int
+	bytes int64
+}
+
+func (c *counting) ReadFile(name string) ([]byte, error) {
+	data, err := c.Tree.ReadFile(name)
+	c.reads[name]++
+	c.bytes += int64(len(data))
+	return data, err
+}
+
+// TestAuditReads audits a root of programs and data: their content was read once, when the root was
+// opened, and is not read again.
+func TestAuditReads(t *testing.T) {
+	const large = 1 << 20
+	for _, os := range Platforms {
+		t.Run(os, func(t *testing.T) {
+			tree := violating(t, os)
+			var small int64
+			for e := range tree.All() {
+				small += e.Size
+			}
+			program, data := strings.Repeat("\x7fELF", 4<<10), strings.Repeat("data", (large+4)/4)
+			var total int64
+			for i := range 200 {
+				put(t, tree, image.Entry{Name: fmt.Sprintf("usr/lib/lib%d.so", i), Mode: 0o755, ModTime: old}, program)
+				total += int64(len(program))
+			}
+			for i := range 20 {
+				put(t, tree, image.Entry{Name: fmt.Sprintf("var/lib/data/%d.db", i), Mode: 0o644, ModTime: old}, data)
+				total += int64(len(data))
+			}
+			c := &counting{Tree: tree, reads: map[string]int{}}
+			if _, err := Audit(c, baseline(t, os, nil), today); err != nil {
+				t.Fatal(err)
+			}
+			for name := range c.reads {
+				if strings.HasPrefix(name, "usr/lib/lib") || strings.HasPrefix(name, "var/lib/data/") {
+					t.Errorf("%q was read", name)
+				}
+			}
+			t.Logf("%d reads of %d files, %d bytes of %d", sum(c.reads), len(c.reads), c.bytes, total+small)
+			if c.bytes > total/10 {
+				t.Errorf("%d bytes were read of %d", c.bytes, total+small)
+			}
+		})
+	}
+}
+
+func sum(m map[string]int) (n int) {
+	for _, v := range m {
+		n += v
+	}
+	return n
+}
