@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 
@@ -83,6 +84,14 @@ func readReport(ctx context.Context, m *registry.Image) (*profiles.Report, error
 	return profiles.ParseReport(data)
 }
 
+func readDock(ctx context.Context, m *registry.Image) (*profiles.Dock, error) {
+	data, err := read(ctx, m, "dock/requirements")
+	if err != nil {
+		return nil, err
+	}
+	return profiles.ParseDock(data)
+}
+
 func newInspect(a *app) *cobra.Command {
 	var f inspectFlags
 	c := &cobra.Command{
@@ -120,11 +129,7 @@ func (a *app) inspect(ctx context.Context, name string, f *inspectFlags) error {
 	if err != nil {
 		return err
 	}
-	data, err := read(ctx, m, "dock/requirements")
-	if err != nil {
-		return err
-	}
-	dock, err := profiles.ParseDock(data)
+	dock, err := readDock(ctx, m)
 	if err != nil {
 		return err
 	}
@@ -173,12 +178,12 @@ func (a *app) inspect(ctx context.Context, name string, f *inspectFlags) error {
 	for _, r := range c.Mutable {
 		row("mutable", "%s: %s", r.Rule, strings.Join(r.Paths, " "))
 	}
-	a.inspectControls(report)
-	for _, w := range c.Waivers {
-		row("waived", "%s until %s: %s", w.Control, w.Until, w.Reason)
-	}
+	a.inspectExposure(report)
 	for _, line := range dock.Summary() {
 		row("dock", "%s", line)
+	}
+	for _, name := range slices.Sorted(maps.Keys(dock.Files)) {
+		row("dock", "file       %s", name)
 	}
 	a.inspectPackages(packages, f.packages)
 	a.inspectSaid(said)
@@ -213,23 +218,14 @@ func size(n int64) string {
 	return humanize.IBytes(uint64(n))
 }
 
-// inspectControls prints one line of counts and a line for each control that does not simply hold.
-func (a *app) inspectControls(r *profiles.Report) {
-	var counts []string
-	for _, s := range []profiles.Status{profiles.Pass, profiles.Fail, profiles.Waived, profiles.NotApplicable, profiles.OnDock} {
-		if n := r.Count(s); n > 0 {
-			counts = append(counts, fmt.Sprintf("%d %s", n, s))
-		}
-	}
-	a.printf("%-12s %s: %s\n", "controls", r.Profile, strings.Join(counts, ", "))
-}
-
 func newExport(a *app) *cobra.Command {
 	var out string
 	c := &cobra.Command{
 		Use:   "export REF ARTIFACT [-o FILE]",
 		Short: "Write one artifact's bytes, verified",
-		Args:  cobra.ExactArgs(2),
+		Long: `Write one artifact's bytes, verified: one of those that inspect lists, or a file of
+the dock requirements, such as dock/ipf.conf.`,
+		Args: cobra.ExactArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.export(c.Context(), args[0], args[1], out)
 		},
@@ -246,11 +242,7 @@ func (a *app) export(ctx context.Context, name, artifact, out string) error {
 	defer store.Close()
 	art := m.Config.Artifact(artifact)
 	if art == nil {
-		var names []string
-		for _, art := range m.Config.Artifacts {
-			names = append(names, art.Name)
-		}
-		return badInput(fmt.Errorf("the image has no artifact %q, only %s", artifact, strings.Join(names, ", ")))
+		return a.exportDockFile(ctx, m, artifact, out)
 	}
 	r, err := m.Open(ctx, artifact)
 	if err != nil {
@@ -275,6 +267,36 @@ func (a *app) export(ctx context.Context, name, artifact, out string) error {
 	return nil
 }
 
+// exportDockFile writes one of the files in the dock requirements, such as dock/ipf.conf.
+func (a *app) exportDockFile(ctx context.Context, m *registry.Image, artifact, out string) error {
+	var names []string
+	for _, art := range m.Config.Artifacts {
+		names = append(names, art.Name)
+	}
+	file, ok := strings.CutPrefix(artifact, "dock/")
+	if ok && slices.Contains(names, "dock/requirements") {
+		dock, err := readDock(ctx, m)
+		if err != nil {
+			return err
+		}
+		for _, name := range slices.Sorted(maps.Keys(dock.Files)) {
+			if name != file {
+				names = append(names, "dock/"+name)
+				continue
+			}
+			if out == "" {
+				_, err := io.WriteString(a.out, dock.Files[name])
+				return err
+			}
+			if err := writeFile(out, 0o666, bytesTo([]byte(dock.Files[name]))); err != nil {
+				return fmt.Errorf("export %q: %w", artifact, err)
+			}
+			return nil
+		}
+	}
+	return badInput(fmt.Errorf("the image has no artifact %q, only %s", artifact, strings.Join(names, ", ")))
+}
+
 func binaryType(mediaType string) bool {
 	return strings.HasPrefix(mediaType, image.TypeZone) || strings.HasPrefix(mediaType, image.TypeZFS) || strings.HasPrefix(mediaType, image.TypeZFSMap)
 }
@@ -292,7 +314,7 @@ func newDiff(a *app) *cobra.Command {
 
 // A difference is one line of diff: what kind of thing, which, and how it differs.
 type difference struct {
-	Kind string `json:"kind"` // file, control, service, package
+	Kind string `json:"kind"` // file, control, service, boot, set-id, dock, package
 	Name string `json:"name"`
 	How  string `json:"how"` // added, removed, or what has changed
 }
@@ -302,6 +324,7 @@ func (a *app) diff(ctx context.Context, old, now string) error {
 	var images [2]*registry.Image
 	var contents [2]*image.Content
 	var reports [2]*profiles.Report
+	var docks [2]*profiles.Dock
 	var packages [2][]sbom.Package
 	for i, name := range []string{old, now} {
 		m, store, err := a.open(ctx, name)
@@ -316,11 +339,16 @@ func (a *app) diff(ctx context.Context, old, now string) error {
 		if reports[i], err = readReport(ctx, m); err != nil {
 			return err
 		}
+		if docks[i], err = readDock(ctx, m); err != nil {
+			return err
+		}
 		if packages[i], err = builder.Packages(ctx, m); err != nil {
 			return err
 		}
 	}
 	diffs = append(diffs, diffServices(images[0].Config, images[1].Config)...)
+	diffs = append(diffs, diffExposure(reports[0], reports[1])...)
+	diffs = append(diffs, diffDocks(docks[0], docks[1])...)
 	diffs = append(diffs, diffControls(reports[0], reports[1])...)
 	diffs = append(diffs, diffPackages(packages[0], packages[1])...)
 	diffs = append(diffs, diffFiles(contents[0], contents[1])...)
