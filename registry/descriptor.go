@@ -147,7 +147,7 @@ func (v *verifier) Read(p []byte) (int, error) {
 	}
 	n, err := v.r.Read(p)
 	if int64(n) > v.left {
-		v.err = fmt.Errorf("blob %s: longer than the %d bytes of its descriptor", v.what.Digest, v.what.Size)
+		v.err = fmt.Errorf("blob %s: %w: longer than the %d bytes of its descriptor", v.what.Digest, ErrMismatch, v.what.Size)
 		return int(v.left), v.err
 	}
 	v.hash.Write(p[:n])

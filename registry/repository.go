@@ -198,6 +198,8 @@ func (r *repository) getManifest(ctx context.Context, version string) ([]byte, e
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, r.errorf("manifest "+version, fs.ErrNotExist)
+	case errors.Is(err, ErrMismatch): // an answer, and a wrong one
+		return nil, r.errorf("manifest "+version, err)
 	case err != nil:
 		return nil, r.errorf("manifest "+version, undetermined(ctx, err))
 	}

@@ -102,6 +102,7 @@ var statuses = []struct {
 	status int
 	is     func(error) bool
 }{
+	{statusUnknown, is(signing.ErrUndetermined)}, // whatever kept it from being known
 	{statusNo, is(builder.ErrMismatch)},
 	{statusNo, is(registry.ErrMismatch)},
 	{statusNo, is(builder.ErrFindings)},
@@ -110,7 +111,6 @@ var statuses = []struct {
 	{statusNo, func(err error) bool { var e *host.EpochError; return errors.As(err, &e) }},
 	{statusNo, is(release.ErrRefused)},
 	{statusUnknown, is(registry.ErrUndetermined)},
-	{statusUnknown, is(signing.ErrUndetermined)},
 	{statusInput, is(builder.ErrInput)},
 	{statusInput, is(release.ErrInput)},
 	{statusInput, is(host.ErrPlatform)},

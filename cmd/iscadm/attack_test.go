@@ -35,31 +35,36 @@ import (
 // through somebody who denies that there are any.
 func TestAttacks(t *testing.T) {
 	scripts(t, "testdata/attack/*.txtar", func(e *testscript.Env) error {
-		for _, name := range []string{"one", "two"} {
-			private, public, err := fixedKey(name)
-			if err != nil {
-				return err
-			}
-			if err := os.WriteFile(filepath.Join(e.WorkDir, name+".key"), private, 0o600); err != nil {
-				return err
-			}
-			if err := os.WriteFile(filepath.Join(e.WorkDir, name+".pub"), public, 0o644); err != nil {
-				return err
-			}
-		}
-		for name, text := range map[string]string{
-			"web.isc.hcl": "image {\n  name    = \"web\"\n  version = \"1\"\n  os      = \"linux\"\n  arch    = \"amd64\"\n}\n\nbase {\n  source = \"skeleton:linux\"\n}\n",
-			"one.hcl":     "key \"one\" {\n  file = \"one.pub\"\n}\n\nrule \"*\" {\n  keys = [\"one\"]\n}\n",
-			"both.hcl":    "key \"one\" {\n  file = \"one.pub\"\n}\n\nkey \"two\" {\n  file = \"two.pub\"\n}\n\nrule \"*\" {\n  keys      = [\"one\", \"two\"]\n  threshold = 2\n}\n",
-		} {
-			if err := os.WriteFile(filepath.Join(e.WorkDir, name), []byte(text), 0o644); err != nil {
-				return err
-			}
-		}
 		e.Setenv("HIDING", between(e, http.StatusServiceUnavailable))
 		e.Setenv("EMPTY", between(e, http.StatusNotFound))
-		return nil
+		return keysAndPolicies(e)
 	})
+}
+
+// keysAndPolicies writes the keys one and two, a spec, and policies that take releases by them.
+func keysAndPolicies(e *testscript.Env) error {
+	for _, name := range []string{"one", "two"} {
+		private, public, err := fixedKey(name)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(e.WorkDir, name+".key"), private, 0o600); err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(e.WorkDir, name+".pub"), public, 0o644); err != nil {
+			return err
+		}
+	}
+	for name, text := range map[string]string{
+		"web.isc.hcl": "image {\n  name    = \"web\"\n  version = \"1\"\n  os      = \"linux\"\n  arch    = \"amd64\"\n}\n\nbase {\n  source = \"skeleton:linux\"\n}\n",
+		"one.hcl":     "key \"one\" {\n  file = \"one.pub\"\n}\n\nrule \"*\" {\n  keys = [\"one\"]\n}\n",
+		"both.hcl":    "key \"one\" {\n  file = \"one.pub\"\n}\n\nkey \"two\" {\n  file = \"two.pub\"\n}\n\nrule \"*\" {\n  keys      = [\"one\", \"two\"]\n  threshold = 2\n}\n",
+	} {
+		if err := os.WriteFile(filepath.Join(e.WorkDir, name), []byte(text), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // fixedKey makes the same unencrypted key at every run.
