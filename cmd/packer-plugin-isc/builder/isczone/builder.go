@@ -58,11 +58,11 @@ var generated = []string{"ISCName", "ISCVersion", "ISCOutput", "ISCZone"}
 // of zonecfg(8) is one command, so that none hides behind another, and leaves alone what the builder sets.
 var (
 	zoneForm  = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,62}$`)
-	brandForm = regexp.MustCompile(`^[a-zA-Z0-9-]{1,32}$`)
+	brandForm = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9-]{0,31}$`)
 	pathForm  = regexp.MustCompile(`^(/[A-Za-z0-9._-]+)+$`)
 	lineForm  = regexp.MustCompile(`^(add|set|end|select|remove|clear)( [ !$-:<-~]*("[ !#-:<-~]*"[ !$-:<-~]*)*)?$`) // without a semicolon
 	ownForm   = regexp.MustCompile(`^(set|clear) +(zonename|zonepath|brand|autoboot)\b`)
-	wordForm  = regexp.MustCompile(`^[ -~]{1,1024}$`)
+	wordForm  = regexp.MustCompile(`^[ -~]+$`)
 	fmriForm  = regexp.MustCompile(`^svc:/[A-Za-z0-9_/:,.-]+$`)
 )
 
@@ -127,10 +127,11 @@ func (b *Builder) Prepare(raws ...any) ([]string, []string, error) {
 			errs = build.Append(errs, fmt.Errorf("%s: %q sets what the builder sets", name, line))
 		}
 	}
-	for name, words := range map[string][]string{"install_arguments": c.InstallArguments, "as": c.As} {
-		for i, word := range words {
-			form(fmt.Sprintf("%s[%d]", name, i), word, wordForm)
-		}
+	for i, word := range c.InstallArguments {
+		form(fmt.Sprintf("install_arguments[%d]", i), word, wordForm)
+	}
+	for i, word := range c.As {
+		form(fmt.Sprintf("as[%d]", i), word, wordForm)
 	}
 	if c.ZoneName == "global" {
 		errs = build.Append(errs, errors.New(`zone_name: "global" is the host's own`))

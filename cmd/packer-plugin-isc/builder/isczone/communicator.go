@@ -8,7 +8,9 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
+	"time"
 
 	sdk "github.com/hashicorp/packer-plugin-sdk/packer"
 
@@ -73,24 +75,41 @@ func (c *communicator) UploadDir(dst, src string, exclude []string) error {
 		return fmt.Errorf("upload: %w", err)
 	}
 	defer folder.Close()
+	// What strict ustar cannot say is of no use there: parts of seconds, large ids, attributes.
+	for _, e := range slices.Collect(folder.All()) {
+		if err := folder.SetMeta(e.Name, e.Mode, 0, 0, e.ModTime.Truncate(time.Second), nil); err != nil {
+			return fmt.Errorf("upload: %w", err)
+		}
+	}
+	folder.Freeze(time.Time{})
 	at := dst
 	if !strings.HasSuffix(src, "/") && !strings.HasSuffix(src, string(filepath.Separator)) {
 		at = path.Join(dst, filepath.Base(src))
 	}
 	in, out := io.Pipe()
+	written := make(chan error, 1)
 	go func() {
 		// tar(1) of illumos takes an extended header of pax for a file.
-		out.CloseWithError(image.WriteTar(c.ctx, out, folder, image.USTARStrict, nil))
+		err := image.WriteTar(c.ctx, out, folder, image.USTARStrict, nil)
+		out.CloseWithError(err)
+		written <- err
 	}()
-	defer in.Close()
 	// o: files belong to who unpacks them.
 	command := c.zone.login("/bin/sh", "-c", `set -e; mkdir -p "$1"; cd "$1"; exec tar xof -`, "sh", at)
 	command.Stdin = in
-	if err := c.zone.runner.Run(c.ctx, command); err != nil {
+	err = c.zone.runner.Run(c.ctx, command)
+	in.CloseWithError(errUnread)
+	if w := <-written; w != nil && !errors.Is(w, errUnread) {
+		err = w // what tar makes of half an archive says nothing
+	}
+	if err != nil {
 		return fmt.Errorf("upload %q: %w", dst, err)
 	}
 	return nil
 }
+
+// errUnread is met by an archive that nobody reads to its end.
+var errUnread = errors.New("tar ended early")
 
 // Download writes the content of a file.
 func (c *communicator) Download(name string, w io.Writer) error {

@@ -18,6 +18,8 @@ type zone struct {
 	runner  remote.Runner
 	name    string
 	path    string // zonepath
+	token   string // in the attribute isc-build of the zone, by which it is known to be ours
+	made    bool   // it was configured
 	archive string // that was sent to the host
 }
 
@@ -55,10 +57,15 @@ func (z *zone) absent(ctx context.Context) error {
 
 // configure makes the zone's configuration. The lines have been checked not to hold several commands.
 func (z *zone) configure(ctx context.Context, brand string, lines []string) error {
-	commands := append([]string{"create -b", "set brand=" + brand, "set zonepath=" + z.path, "set autoboot=false"}, lines...)
-	if err := z.run(ctx, "zonecfg", "-z", z.name, strings.Join(append(commands, "verify", "commit"), "; ")); err != nil {
+	commands := []string{
+		"create -b", "set brand=" + brand, "set zonepath=" + z.path, "set autoboot=false",
+		"add attr", "set name=isc-build", "set type=string", "set value=" + z.token, "end",
+	}
+	commands = append(append(commands, lines...), "verify", "commit")
+	if err := z.run(ctx, "zonecfg", "-z", z.name, strings.Join(commands, "; ")); err != nil {
 		return fmt.Errorf("configure zone %q: %w", z.name, err)
 	}
+	z.made = true
 	return nil
 }
 
@@ -66,7 +73,8 @@ func (z *zone) configure(ctx context.Context, brand string, lines []string) erro
 func (z *zone) install(ctx context.Context, archive string, args []string) error {
 	args = append([]string{"zoneadm", "-z", z.name, "install"}, args...)
 	if archive != "" {
-		out, err := remote.Output(ctx, z.runner, maxAnswer, remote.Command{Args: []string{"mktemp", "/var/tmp/isc-zone.XXXXXX"}})
+		// Not cut short: the answer says what there is to remove.
+		out, err := remote.Output(context.WithoutCancel(ctx), z.runner, maxAnswer, remote.Command{Args: []string{"mktemp", "/var/tmp/isc-zone.XXXXXX"}})
 		if err != nil {
 			return fmt.Errorf("send %q: %w", archive, err)
 		}
@@ -144,43 +152,79 @@ func (z *zone) fetch(ctx context.Context, w io.Writer) error {
 	}
 	from := path.Join(root, ".zfs", "snapshot", snapshot)
 	// E: extended headers, for what ustar cannot say (tar(1) of illumos).
-	if err := z.runner.Run(ctx, remote.Command{Args: []string{"tar", "cEf", "-", "-C", from, "."}, Stdout: w}); err != nil {
+	err = z.runner.Run(ctx, remote.Command{Args: []string{"tar", "cEf", "-", "-C", from, "."}, Stdout: w})
+	// Uninstalling may not destroy a file system that has a snapshot.
+	if err := errors.Join(err, z.run(context.WithoutCancel(ctx), "zfs", "destroy", dataset+"@"+snapshot)); err != nil {
 		return fmt.Errorf("fetch the root of zone %q: %w", z.name, err)
 	}
 	return nil
 }
 
+// patience bounds a clean shutdown, which waits for every service to stop.
+const patience = 5 * time.Minute
+
 // down shuts the zone down cleanly if it can.
 func (z *zone) down(ctx context.Context) error {
-	if err := z.run(ctx, "zoneadm", "-z", z.name, "shutdown"); err == nil {
-		return nil
+	clean, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if err := z.run(clean, "zoneadm", "-z", z.name, "shutdown"); err == nil || ctx.Err() != nil {
+		return err
 	}
 	return z.run(ctx, "zoneadm", "-z", z.name, "halt")
 }
 
-// destroy removes whatever there is of the zone.
+// ours says whether the zone is the one that this build configured.
+func (z *zone) ours(ctx context.Context) (bool, error) {
+	out, err := remote.Output(ctx, z.runner, maxAnswer, remote.Command{Args: []string{"zonecfg", "-z", z.name, "info", "attr", "name=isc-build"}})
+	return strings.Contains(string(out), z.token), err
+}
+
+// removal bounds the removal of a zone, and tries what it does about one state after the other.
+const (
+	removal = 15 * time.Minute
+	tries   = 30
+)
+
+// destroy removes whatever there is of the zone. What was cancelled may go on for a while: a zone that
+// was told to boot boots. So it looks again after each step until the zone is gone.
 func (z *zone) destroy(ctx context.Context) error {
-	var errs []error
+	ctx, cancel := context.WithTimeout(ctx, removal)
+	defer cancel()
+	var sent error
 	if z.archive != "" {
-		errs = append(errs, z.run(ctx, "rm", "-f", z.archive))
+		sent = z.run(ctx, "rm", "-f", z.archive)
 	}
-	state, err := z.state(ctx)
-	if err != nil {
-		return errors.Join(append(errs, err)...)
-	}
-	if state == "running" || state == "ready" || state == "mounted" || state == "shutting_down" {
-		errs = append(errs, z.run(ctx, "zoneadm", "-z", z.name, "halt"))
-		state = "installed"
-	}
-	if state == "installed" || state == "incomplete" {
-		errs = append(errs, z.run(ctx, "zoneadm", "-z", z.name, "uninstall", "-F"))
-		state = "configured"
-	}
-	if state != "" {
-		errs = append(errs, z.run(ctx, "zonecfg", "-z", z.name, "delete", "-F"))
-	}
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("remove zone %q: %w", z.name, err)
+	if err := errors.Join(sent, z.remove(ctx)); err != nil {
+		return fmt.Errorf("remove zone %q, which may still be on the host: %w", z.name, err)
 	}
 	return nil
+}
+
+func (z *zone) remove(ctx context.Context) error {
+	var last error
+	for range tries {
+		state, err := z.state(ctx)
+		if err != nil || state == "" {
+			return err
+		}
+		if ours, err := z.ours(ctx); err != nil || !ours {
+			return err // somebody else made one of this name
+		}
+		switch state {
+		case "configured":
+			last = z.run(ctx, "zonecfg", "-z", z.name, "delete", "-F")
+		case "installed", "incomplete":
+			last = z.run(ctx, "zoneadm", "-z", z.name, "uninstall", "-F")
+		default:
+			last = z.run(ctx, "zoneadm", "-z", z.name, "halt")
+		}
+		if last != nil {
+			select {
+			case <-ctx.Done():
+				return last
+			case <-time.After(interval):
+			}
+		}
+	}
+	return last
 }
