@@ -111,7 +111,7 @@ type Method struct {
 	Zone  func(z *Zone) // settings of the zone
 	Dock  string        // what the host has to provide, for people
 	Check func(Root, *Params) (Inspection, error)
-	Live  string // the command that a running machine is set with, for people: no edit can
+	Live  string // the command that people set a running machine with, where no edit can
 }
 
 // An Inspection is the outcome of a check that is no edit.
@@ -127,7 +127,7 @@ const (
 	KindCheck = "check" // of the built tree
 	KindZone  = "zone"  // zone configuration
 	KindDock  = "dock"  // requirement on the host
-	KindLive  = "live"  // command on the running machine
+	KindLive  = "live"  // command that people run on the machine
 )
 
 // Kinds returns of what kinds a method is.
@@ -156,6 +156,12 @@ func (m *Method) Kinds() []string {
 
 // inImage reports whether an image alone can keep or break the control.
 func (m *Method) inImage() bool { return m.Edits != nil || len(m.SMF) > 0 || m.Check != nil }
+
+// byHand says what whoever runs the machine has to do: such a command changes how a machine starts, or
+// cannot be taken back, so it is neither run nor its effect looked for.
+func (m *Method) byHand() string {
+	return "by hand on the running machine, neither run nor checked by iscadm: " + m.Live
+}
 
 // edits returns all edits of the method.
 func (m *Method) edits(p *Params) []Edit {

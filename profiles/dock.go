@@ -88,6 +88,8 @@ func (l *Layout) Dock(s *Selection) ([]byte, error) {
 				r.Controls = append(r.Controls, DockRequirement{c.ID, c.Title, m.Dock})
 			} else if m.Zone != nil {
 				r.Controls = append(r.Controls, DockRequirement{c.ID, c.Title, m.How})
+			} else if m.Live != "" {
+				r.Controls = append(r.Controls, DockRequirement{c.ID, c.Title, m.byHand()})
 			}
 		}
 	}

@@ -42,7 +42,8 @@ func Markdown() []byte {
 	line("A control of kind *edit* changes files of the image and *smf* sets properties in the site profile `/%s`; both are", sitePath)
 	line("checked by applying them to a copy that is thrown away: the control holds if nothing would change. *check* looks at the")
 	line("finished image. *zone* is written to the zonecfg command file and *dock* to the dock requirements of the image: the host keeps")
-	line("them, and the report on an image says `dock`. A control of scope *image* is never applied to a live machine.")
+	line("them, and the report on an image says `dock`. So it does of *live*: a command that people run on the machine. A control of scope *image* is")
+	line("never applied to a live machine.")
 	line("")
 	line("References are ids of the DISA Solaris 11 X86 STIG, items of the CIS benchmark for Solaris 11 and chapters of that for Debian.")
 	all := profilesOf()
@@ -105,7 +106,7 @@ func (c *Control) markdown(line func(string, ...any), profiles []*Profile) {
 		if len(m.Needs) > 0 {
 			line("| %s, applicable if there is | %s |", os, cell(strings.Join(m.Needs, " or ")))
 		}
-		line("| %s, kept and checked | %s |", os, strings.Join(m.kept(), "; "))
+		line("| %s, kept and checked | %s |", os, cell(strings.Join(m.kept(), "; ")))
 	}
 	for _, p := range c.Parameters {
 		line("| parameter `%s` | %s: %s; default %s |", p.Name, p.Type, cell(p.What), code(p.Default))
@@ -123,7 +124,7 @@ func (m *Method) kept() []string {
 		KindCheck: "check of the finished image",
 		KindZone:  "zone configuration",
 		KindDock:  "dock requirement",
-		KindLive:  "command on the running machine",
+		KindLive:  m.byHand(),
 	}
 	var all []string
 	for _, k := range m.Kinds() {

@@ -22,7 +22,7 @@ const (
 	Fail          Status = "fail"
 	Waived        Status = "waived"
 	NotApplicable Status = "not-applicable"
-	OnDock        Status = "dock" // the image cannot say: the host has to provide it
+	OnDock        Status = "dock" // the image cannot say: the host, or who runs the machine, has to provide it
 )
 
 // A Report says which controls a root keeps. Its JSON holds neither the day nor the machine that

@@ -263,12 +263,11 @@ func (s *Selection) audit(root Root, c *Control, today time.Time) (Result, error
 		}
 		return res, nil
 	}
-	if m.Live != "" && !m.inImage() {
-		res.Status, res.Reason = NotApplicable, "only a running machine can: "+m.How
-		return res, nil
-	}
 	if !m.inImage() {
 		res.Status, res.Reason = OnDock, m.How
+		if m.Live != "" {
+			res.Reason = m.byHand()
+		}
 		return res, nil
 	}
 	ok, err := applicable(root, &m)

@@ -9,6 +9,8 @@
 //
 // Nothing is installed on a machine. It takes sh, find, tar, cat, chown, chmod, mv, ln, mkdir and rm
 // there, and root's privileges, see [As]. Controls that only images can keep, such as sealing, are left out.
+// Those that only a command on the machine can keep, such as FIPS mode, which wants another start, are left
+// to people: reports have them with the status [profiles.OnDock] and the command.
 package provisioner
 
 import (
