@@ -34,8 +34,9 @@ func input(err error) error {
 }
 
 // OpenBase reads the base of a spec and says what it was. The tree is open for edits and must be
-// closed. Plain HTTP is used for registries on loopback only.
-func OpenBase(ctx context.Context, s *Spec, o image.Options) (*image.Tree, image.Base, error) {
+// closed. Of the options Dir, Progress and PlainHTTP count.
+func OpenBase(ctx context.Context, s *Spec, b BuildOptions) (*image.Tree, image.Base, error) {
+	o := image.Options{Dir: b.Dir, Progress: b.Progress}
 	base := image.Base{Source: s.Base.Source}
 	loc, err := ParseSource(s.Base.Source, s.Dir)
 	if err != nil {
@@ -55,7 +56,7 @@ func OpenBase(ctx context.Context, s *Spec, o image.Options) (*image.Tree, image
 	case "zfs":
 		t, base.Digest, err = openZFS(ctx, loc.Path, s.Base, s.Image.OS, o)
 	default:
-		t, err = openImage(ctx, loc.Ref, s.Image, o, &base)
+		t, err = openImage(ctx, loc.Ref, s.Image, o, b.registry(), &base)
 	}
 	if want := s.Base.SHA256; want != "" && base.Digest != "" && base.Digest != "sha256:"+want {
 		// Said first: why another file cannot be read does not matter.
@@ -150,8 +151,8 @@ func contentDigest(t *image.Tree) (string, error) {
 
 // openImage flattens the layers of an OCI or Docker image, or takes the root of one of ours; the
 // digest is that of the reference's manifest or index.
-func openImage(ctx context.Context, ref registry.Ref, want *Image, o image.Options, b *image.Base) (*image.Tree, error) {
-	base, err := registry.FetchBase(ctx, ref, want.OS+"/"+want.Arch, registry.Options{})
+func openImage(ctx context.Context, ref registry.Ref, want *Image, o image.Options, at registry.Options, b *image.Base) (*image.Tree, error) {
+	base, err := registry.FetchBase(ctx, ref, want.OS+"/"+want.Arch, at)
 	if err != nil {
 		return nil, err
 	}

@@ -32,6 +32,7 @@ type BuildOptions struct {
 	Artifacts []string  // names of the artifact blocks to write; default all
 	Lock      *Lock     // what bases must be, if not nil
 	Dir       string    // for temporary files
+	PlainHTTP bool      // also to registries on other machines that bases come from
 	Progress  image.Progress
 	Log       *slog.Logger // warnings; required
 	Trust     Trust        // of images that increments start from; nil takes those that are pinned, and warns of others
@@ -40,6 +41,9 @@ type BuildOptions struct {
 	// nobody can repeat it from the spec.
 	Provision func(ctx context.Context, t *image.Tree, created time.Time) (changed bool, err error)
 }
+
+// registry is how the registries of bases are spoken to.
+func (o BuildOptions) registry() registry.Options { return registry.Options{PlainHTTP: o.PlainHTTP} }
 
 // A Built is a base with everything that the spec asks for applied to it: ready to be written.
 type Built struct {
@@ -68,7 +72,7 @@ func Prepare(ctx context.Context, s *Spec, o BuildOptions) (*Built, error) {
 	if s.Base == nil {
 		return prepareDisk(ctx, s, o)
 	}
-	t, base, err := OpenBase(ctx, s, image.Options{Dir: o.Dir, Progress: o.Progress})
+	t, base, err := OpenBase(ctx, s, o)
 	if err != nil {
 		return nil, err
 	}

@@ -100,7 +100,8 @@ func (r *reportWriter) Write(p []byte) (int, error) {
 }
 
 // Resolve opens what a spec starts from and says what it was: the base, the captured disk, or both.
-func Resolve(ctx context.Context, s *Spec, o image.Options) ([]image.Base, error) {
+// Of the options Dir, Progress and PlainHTTP count.
+func Resolve(ctx context.Context, s *Spec, o BuildOptions) ([]image.Base, error) {
 	var out []image.Base
 	if s.Base != nil {
 		t, base, err := OpenBase(ctx, s, o)
@@ -122,7 +123,7 @@ func Resolve(ctx context.Context, s *Spec, o image.Options) ([]image.Base, error
 		}
 		out = append(out, image.Base{Source: s.Disk.name(), Digest: d.File})
 	}
-	earlier, err := s.resolveEarlier(ctx)
+	earlier, err := s.resolveEarlier(ctx, o.registry())
 	return append(out, earlier...), err
 }
 

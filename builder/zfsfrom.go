@@ -98,7 +98,7 @@ func (z *ZFS) open(ctx context.Context, s *Spec, id, source string, o BuildOptio
 	if err != nil {
 		return nil, input(err)
 	}
-	store, err := registry.Open(ctx, loc.Ref, registry.Options{})
+	store, err := registry.Open(ctx, loc.Ref, o.registry())
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +127,7 @@ func (z *ZFS) open(ctx context.Context, s *Spec, id, source string, o BuildOptio
 }
 
 // resolveEarlier finds out what the images that increments start from are now, for a lock.
-func (s *Spec) resolveEarlier(ctx context.Context) ([]image.Base, error) {
+func (s *Spec) resolveEarlier(ctx context.Context, at registry.Options) ([]image.Base, error) {
 	var out []image.Base
 	for _, k := range s.Artifacts {
 		z, ok := k.Writer.(*ZFS)
@@ -138,7 +138,7 @@ func (s *Spec) resolveEarlier(ctx context.Context) ([]image.Base, error) {
 			if slices.ContainsFunc(out, func(b image.Base) bool { return b.Source == source }) {
 				continue
 			}
-			digest, err := resolveImage(ctx, source, s.Dir)
+			digest, err := resolveImage(ctx, source, s.Dir, at)
 			if err != nil {
 				return nil, fmt.Errorf("increment from %q: %w", source, err)
 			}
@@ -148,12 +148,12 @@ func (s *Spec) resolveEarlier(ctx context.Context) ([]image.Base, error) {
 	return out, nil
 }
 
-func resolveImage(ctx context.Context, source, dir string) (_ string, err error) {
+func resolveImage(ctx context.Context, source, dir string, at registry.Options) (_ string, err error) {
 	loc, err := ParseSource(source, dir)
 	if err != nil {
 		return "", input(err)
 	}
-	store, err := registry.Open(ctx, loc.Ref, registry.Options{})
+	store, err := registry.Open(ctx, loc.Ref, at)
 	if err != nil {
 		return "", err
 	}

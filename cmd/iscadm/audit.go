@@ -198,14 +198,14 @@ func (a *app) auditRoot(ctx context.Context, root, system string, f *controlFlag
 		return provisioner.Audit(ctx, r, s, provisioner.Options{Root: dir, Today: now})
 	}
 	if system == "" {
-		if system, err = systemOf(ctx, root); err != nil {
+		if system, err = a.systemOf(ctx, root); err != nil {
 			return nil, err
 		}
 	}
 	spec := &builder.Spec{
 		Image: &builder.Image{OS: system, Arch: runtime.GOARCH}, Base: &builder.Base{Source: root}, Dir: ".",
 	}
-	t, _, err := builder.OpenBase(ctx, spec, image.Options{Progress: a.progress()})
+	t, _, err := builder.OpenBase(ctx, spec, builder.BuildOptions{PlainHTTP: a.plainHTTP, Progress: a.progress()})
 	if err != nil {
 		return nil, err
 	}
@@ -227,7 +227,7 @@ func (a *app) auditRoot(ctx context.Context, root, system string, f *controlFlag
 }
 
 // systemOf is what one of our images says of itself, linux of others' and nothing of what is no image.
-func systemOf(ctx context.Context, root string) (string, error) {
+func (a *app) systemOf(ctx context.Context, root string) (string, error) {
 	loc, err := builder.ParseSource(root, ".")
 	if err != nil {
 		return "", badInput(fmt.Errorf("audit %q: %w", root, err))
@@ -235,7 +235,7 @@ func systemOf(ctx context.Context, root string) (string, error) {
 	if loc.Ref.Place == "" {
 		return "", nil
 	}
-	store, err := registry.Open(ctx, loc.Ref, registry.Options{})
+	store, err := registry.Open(ctx, loc.Ref, a.registry())
 	if err != nil {
 		return "", err
 	}

@@ -76,7 +76,7 @@ func (a *app) build(ctx context.Context, name string, b *buildFlags) error {
 	if err != nil {
 		return err
 	}
-	o := builder.BuildOptions{Version: buildVersion(), Today: time.Now(), Dir: b.tmp, Progress: a.progress(), Log: a.log()}
+	o := builder.BuildOptions{Version: buildVersion(), Today: time.Now(), Dir: b.tmp, PlainHTTP: a.plainHTTP, Progress: a.progress(), Log: a.log()}
 	if o.Created, err = sourceDate(); err != nil {
 		return badInput(err)
 	}
@@ -192,7 +192,7 @@ func (a *app) buildTo(ctx context.Context, s *builder.Spec, o builder.BuildOptio
 		return nil, err
 	}
 	if ref.Place != registry.InLayout {
-		if _, err := registry.Copy(ctx, from, ref, registry.Options{PlainHTTP: a.plainHTTP, Progress: o.Progress}); err != nil {
+		if _, err := registry.Copy(ctx, from, ref, a.registry()); err != nil {
 			return nil, err
 		}
 	}

@@ -10,7 +10,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/goldenisc/packer-plugin-isc/builder"
-	"github.com/goldenisc/packer-plugin-isc/image"
 )
 
 // values are the flags that give a spec its values.
@@ -80,7 +79,7 @@ func newInit(a *app) *cobra.Command {
 }
 
 func (a *app) init(ctx context.Context, from, out string) error {
-	t, _, err := builder.OpenBase(ctx, &builder.Spec{Image: &builder.Image{}, Base: &builder.Base{Source: from}}, image.Options{Progress: a.progress()})
+	t, _, err := builder.OpenBase(ctx, &builder.Spec{Image: &builder.Image{}, Base: &builder.Base{Source: from}}, builder.BuildOptions{PlainHTTP: a.plainHTTP, Progress: a.progress()})
 	if err != nil {
 		return err
 	}
@@ -182,7 +181,7 @@ func newLock(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			bases, err := builder.Resolve(c.Context(), s, image.Options{Progress: a.progress()})
+			bases, err := builder.Resolve(c.Context(), s, builder.BuildOptions{PlainHTTP: a.plainHTTP, Progress: a.progress()})
 			if err != nil {
 				return err
 			}
