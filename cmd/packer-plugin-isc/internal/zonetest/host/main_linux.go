@@ -2,7 +2,8 @@
 // tar(1), told apart by the name that it is called by. It keeps state beside itself, in .zones, and
 // refuses what the real ones refuse, in their words where those matter.
 //
-// A file hold-STEP there makes a command stop in the step, after it wrote at-STEP, until it is killed.
+// A file hold-STEP there makes a command stop in the step, after it wrote at-STEP, until it is killed or
+// the file is gone.
 package main
 
 import (
@@ -99,16 +100,24 @@ func (z *zone) save() error {
 	return os.Rename(file(z.Name)+".new", file(z.Name))
 }
 
-func is(name string) bool {
-	_, err := os.Lstat(filepath.Join(dir, name))
-	return err == nil
-}
+func is(name string) bool { return exists(filepath.Join(dir, name)) }
 
 func hold(step string) {
 	if is("hold-" + step) {
 		os.WriteFile(filepath.Join(dir, "at-"+step), nil, 0o644)
-		time.Sleep(time.Hour)
+		for is("hold-" + step) {
+			time.Sleep(20 * time.Millisecond)
+		}
 	}
+}
+
+// lock keeps other commands about the zone waiting, as zonecfg_grab_lock_file does.
+func lock(name string) error {
+	fd, err := syscall.Open(filepath.Join(dir, name+".lock"), syscall.O_RDWR|syscall.O_CREAT, 0o644)
+	if err == nil {
+		err = syscall.Flock(fd, syscall.LOCK_EX)
+	}
+	return err // to the end of the process
 }
 
 var brands = []string{"illumos", "ipkg", "lipkg", "lx"}
@@ -199,6 +208,11 @@ func zoneadm(args []string) error {
 	}
 	if len(args) < 3 || args[0] != "-z" {
 		return errors.New("usage: zoneadm -z zonename subcommand")
+	}
+	if verb := args[2]; verb == "install" || verb == "uninstall" {
+		if err := lock(args[1]); err != nil {
+			return err
+		}
 	}
 	z, err := load(args[1])
 	if err == nil && z == nil {
@@ -317,15 +331,60 @@ func (z *zone) install(args []string) error {
 		return err
 	}
 	hold("install")
-	c := exec.Command("cp", "-a", filepath.Join(dir, "template")+"/.", z.hidden())
-	if archive != "" {
-		c = exec.Command("/bin/tar", "-xpf", archive, "-C", z.hidden())
-	}
-	if out, err := c.CombinedOutput(); err != nil {
+	if archive == "" {
+		if err := clone(filepath.Join(dir, "template"), z.hidden()); err != nil {
+			return err
+		}
+	} else if out, err := exec.Command("/bin/tar", "-xpf", archive, "-C", z.hidden()).CombinedOutput(); err != nil {
 		return fmt.Errorf("%w: %s", err, out)
 	}
 	z.State = "installed"
 	return errors.Join(os.Mkdir(z.root(), 0o755), z.save())
+}
+
+// clone copies a folder with owners, modes and times. Not by cp(1), which in a root without /proc fails
+// to set modes.
+func clone(from, to string) error {
+	return filepath.WalkDir(from, func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		at := to + strings.TrimPrefix(name, from)
+		mode := info.Mode()
+		switch mode.Type() {
+		case fs.ModeDir:
+			err = os.MkdirAll(at, 0o755)
+		case fs.ModeSymlink:
+			var target string
+			if target, err = os.Readlink(name); err == nil {
+				err = os.Symlink(target, at)
+			}
+		case 0:
+			var data []byte
+			if data, err = os.ReadFile(name); err == nil {
+				err = os.WriteFile(at, data, 0o600)
+			}
+		default:
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if os.Geteuid() == 0 {
+			owner := info.Sys().(*syscall.Stat_t)
+			if err := os.Lchown(at, int(owner.Uid), int(owner.Gid)); err != nil {
+				return err
+			}
+		}
+		if mode.Type() == fs.ModeSymlink {
+			return nil
+		}
+		return errors.Join(os.Chmod(at, mode), os.Chtimes(at, info.ModTime(), info.ModTime()))
+	})
 }
 
 // The root's file system is mounted while the zone is ready or running.
@@ -333,20 +392,20 @@ func (z *zone) root() string   { return filepath.Join(z.Path, "root") }
 func (z *zone) hidden() string { return filepath.Join(z.Path, "unmounted") }
 
 func (z *zone) mount() error {
-	if is2(z.hidden()) {
+	if exists(z.hidden()) {
 		return errors.Join(os.Remove(z.root()), os.Rename(z.hidden(), z.root()))
 	}
 	return nil
 }
 
 func (z *zone) unmount() error {
-	if !is2(z.hidden()) {
+	if !exists(z.hidden()) {
 		return errors.Join(os.Rename(z.root(), z.hidden()), os.Mkdir(z.root(), 0o755))
 	}
 	return nil
 }
 
-func is2(name string) bool {
+func exists(name string) bool {
 	_, err := os.Lstat(name)
 	return err == nil
 }
@@ -410,7 +469,7 @@ func zfs(args []string) error {
 		if err != nil {
 			return err
 		}
-		if z == nil || z.root() != args[4] || is2(z.hidden()) {
+		if z == nil || z.root() != args[4] || exists(z.hidden()) {
 			return fmt.Errorf("cannot open '%s': not a ZFS filesystem", args[4])
 		}
 		fmt.Printf("%s%s/ROOT/zbe\tlegacy\n", pool, z.Name)
@@ -432,12 +491,12 @@ func zfs(args []string) error {
 	if args[0] == "destroy" {
 		return os.RemoveAll(filepath.Join(z.root(), ".zfs"))
 	}
-	if is2(at) {
+	if exists(at) {
 		return fmt.Errorf("cannot create snapshot '%s': dataset already exists", args[1])
 	}
 	hold("snapshot")
-	if out, err := exec.Command("cp", "-a", z.root(), filepath.Join(z.Path, "copy")).CombinedOutput(); err != nil {
-		return fmt.Errorf("%w: %s", err, out)
+	if err := clone(z.root(), filepath.Join(z.Path, "copy")); err != nil {
+		return err
 	}
 	if err := os.MkdirAll(filepath.Dir(at), 0o755); err != nil {
 		return err
