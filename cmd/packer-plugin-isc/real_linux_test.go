@@ -24,8 +24,10 @@ import (
 
 // A packer is the real program with our plugin installed.
 type packer struct {
-	dir string // what templates are relative to
-	env []string
+	dir     string // what templates are relative to
+	env     []string
+	program string // where it is
+	user    uint32 // who runs it, if that is not who runs the test
 }
 
 const release = "1.2.3"
@@ -60,7 +62,7 @@ func newPacker(t *testing.T) *packer {
 		t.Fatal(err)
 	}
 	home := t.TempDir()
-	p := &packer{dir: t.TempDir(), env: append(os.Environ(),
+	p := &packer{dir: t.TempDir(), program: "packer", env: append(os.Environ(),
 		"CHECKPOINT_DISABLE=1", "PACKER_NO_COLOR=1", "HOME="+home,
 		"PACKER_PLUGIN_PATH="+filepath.Join(home, "plugins"), "PACKER_CONFIG_DIR="+filepath.Join(home, "config"),
 		"PACKER_CACHE_DIR="+filepath.Join(home, "cache"), "SOURCE_DATE_EPOCH=1700000000")}
@@ -88,9 +90,12 @@ func (p *packer) write(t *testing.T, name, text string) {
 
 func (p *packer) command(args ...string) (*exec.Cmd, *bytes.Buffer) {
 	var out bytes.Buffer
-	c := exec.Command("packer", args...)
+	c := exec.Command(p.program, args...)
 	c.Dir, c.Env, c.Stdout, c.Stderr = p.dir, p.env, &out, &out
 	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if p.user != 0 {
+		c.SysProcAttr.Credential = &syscall.Credential{Uid: p.user, Gid: p.user}
+	}
 	return c, &out
 }
 
