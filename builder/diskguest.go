@@ -25,6 +25,9 @@ import (
 // Guest is how a bootable disk is made of the tree: read-only, covered by dm-verity, started by a
 // unified kernel image. Scratch, swap and the volume are those of the spec. A captured disk has been
 // made: none of this is allowed beside one.
+//
+// Of an illumos root the disk has its boot loader and a pool, rpool, as in a zpool block, and only size
+// counts. The root needs a boot archive, and can be written to.
 type Guest struct {
 	Size       string   `hcl:"size,optional"`       // of the disk; default as large as needed
 	Cmdline    string   `hcl:"cmdline,optional"`    // of the kernel, behind what is needed
@@ -36,6 +39,8 @@ type Guest struct {
 	Stub       string   `hcl:"stub,optional"`       // file with systemd's boot stub, for a root that has none
 	SignKey    string   `hcl:"uki_key,optional"`    // RSA key for Secure Boot: PEM file or env://VARIABLE
 	SignCert   string   `hcl:"uki_cert,optional"`   // PEM file with its certificate
+
+	bios bool // the machine starts it without EFI
 }
 
 // writables are the values of Guest.Var and Etc.
@@ -76,10 +81,15 @@ func (g *Guest) problems(s *Spec) (out []Problem) {
 		}
 	}
 	if s.Disk != nil {
-		if !reflect.ValueOf(*g).IsZero() {
+		told := *g
+		told.bios = false // that is said of the machine
+		if !reflect.ValueOf(told).IsZero() {
 			on("", errors.New("says how a disk is made of a root: a captured disk stays as it is"))
 		}
 		return out
+	}
+	if s.Image != nil && s.Image.OS != profiles.Linux {
+		return g.illumosProblems()
 	}
 	if g.Size != "" {
 		_, err := profiles.ParseSize(g.Size)
@@ -162,8 +172,8 @@ func (g *Guest) sign(dir string, o *disk.Options) error {
 
 // build makes the disk.
 func (g *Guest) build(ctx context.Context, src *Source, machine []disk.Hardware) (*virtualDisk, error) {
-	if os := src.Spec.Image.OS; os != "linux" {
-		return nil, input(fmt.Errorf("this build of iscadm makes no bootable disks of %s roots", os))
+	if src.Spec.Image.OS != profiles.Linux {
+		return g.buildIllumos(ctx, src)
 	}
 	o, err := g.options(src.Spec, machine)
 	if err != nil {

@@ -165,6 +165,7 @@ type virtualDisk struct {
 	ovf.Source
 	id         [16]byte // of its content
 	attributes map[string]string
+	close      func() error // of what it is read from; may be nil
 }
 
 // writeDisk opens the disk of a source, which for one made of the tree has drivers for the machine,
@@ -175,6 +176,9 @@ func (src *Source) writeDisk(ctx context.Context, g *Guest, machine []disk.Hardw
 		return nil, err
 	}
 	a, err := write(v)
+	if v.close != nil {
+		err = errors.Join(err, v.close())
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -49,6 +49,7 @@ type Source struct {
 var Kinds = []Kind{
 	{Block: "zone", New: newZone},
 	{Block: "zfs", New: newZFS},
+	{Block: "zpool", New: newZPool},
 	{Block: "ova", New: newOVA, Disk: true},
 	{Block: "raw_disk", New: newRawDisk, Disk: true},
 	{Block: "qcow2", New: newQCOW2, Disk: true},

@@ -89,6 +89,7 @@ func newOVA(body hcl.Body, ctx *hcl.EvalContext) (Writer, hcl.Diagnostics) {
 		diags = append(diags, oneOf(body, "targets", t, string(ovf.VirtualBox), string(ovf.VMware), string(ovf.Proxmox), string(ovf.Universal))...)
 	}
 	diags = append(diags, o.Guest.check(body)...)
+	o.bios = o.Firmware == string(ovf.BIOS)
 	o.faulty = diags.HasErrors()
 	return o, diags
 }

@@ -171,17 +171,7 @@ func (z *ZFS) Write(ctx context.Context, id string, src *Source, to *registry.St
 	if err != nil {
 		return nil, err
 	}
-	o := zfs.Options{
-		Profile: zfsProfiles[z.Profile], Platform: z.platform(os), LZ4: z.LZ4,
-		Name: "image@golden", Created: src.Created, Base: latest(bases),
-	}
-	if z.Layout == layoutRoot {
-		o.Name = "image@final" // what imgadm makes of any other name
-	}
-	if z.Layout == layoutRoot && place.moved == nil {
-		o.Layout = zfs.ZonePath
-	}
-	s, err := zfs.NewStream(place.objects(ctx, src), o)
+	s, err := z.stream(ctx, src, place, latest(bases))
 	if err != nil {
 		return nil, input(err)
 	}
@@ -222,6 +212,21 @@ func (z *ZFS) Write(ctx context.Context, id string, src *Source, to *registry.St
 	}
 	sidecars, err := z.sidecars(ctx, id, src, to, &full, sums, place)
 	return append(append(out, objects), sidecars...), err
+}
+
+// stream returns the send stream of the tree.
+func (z *ZFS) stream(ctx context.Context, src *Source, place *placement, base *zfs.Map) (*zfs.Stream, error) {
+	o := zfs.Options{
+		Profile: zfsProfiles[z.Profile], Platform: z.platform(src.Spec.Image.OS), LZ4: z.LZ4,
+		Name: "image@golden", Created: src.Created, Base: base,
+	}
+	if z.Layout == layoutRoot {
+		o.Name = "image@final" // what imgadm makes of any other name
+	}
+	if z.Layout == layoutRoot && place.moved == nil {
+		o.Layout = zfs.ZonePath
+	}
+	return zfs.NewStream(place.objects(ctx, src), o)
 }
 
 // put writes a stream, compressed, and reports how far it is.

@@ -104,3 +104,5 @@ zfs { # for imgadm of SmartOS
   id     = "smartos"
   layout = "root"
 }
+
+zpool {} # a whole pool image, for zpool import -d FOLDER; the increments of the zfs block go into it

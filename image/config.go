@@ -33,6 +33,7 @@ const (
 	TypeZFS         = "application/vnd.goldenisc.zfs.v1.stream"
 	TypeZFSMap      = "application/vnd.goldenisc.zfs.v1.map"          // numbers of the objects, for increments; may be compressed
 	TypeZFSPaths    = "application/vnd.goldenisc.zfs.v1.paths+json"   // what stands elsewhere in the dataset than in the root
+	TypeZPool       = "application/vnd.goldenisc.zfs.v1.pool"         // a whole pool; may be compressed
 	TypeImgmanifest = "application/vnd.goldenisc.imgmanifest.v1+json" // image manifest v2 of imgadm(8)
 	TypeZadm        = "application/vnd.goldenisc.zadm.v1+json"        // index of images that zadm(8) reads
 

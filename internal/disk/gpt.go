@@ -83,6 +83,9 @@ func gpt(size int64, id guid, parts []partition) (first, second []byte) {
 	le := binary.LittleEndian
 	entries := make([]byte, gptEntries*gptEntrySize)
 	for i, p := range parts {
+		if p.length == 0 {
+			continue // an entry that is not used
+		}
 		e := entries[i*gptEntrySize:]
 		p.kind.put(e)
 		p.id.put(e[16:])
