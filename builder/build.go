@@ -367,7 +367,7 @@ func config(s *Spec, base image.Base, created time.Time, report *profiles.Report
 	if s.Layout.Scratch != nil {
 		c.Scratch = s.Layout.Scratch.MountPoint()
 	}
-	for _, m := range s.Layout.Mutables {
+	for _, m := range s.mutables() {
 		c.Mutable = append(c.Mutable, image.Mutable{Paths: m.Paths, Rule: m.Rule})
 	}
 	for _, v := range s.Layout.Volumes {
@@ -380,6 +380,19 @@ func config(s *Spec, base image.Base, created time.Time, report *profiles.Report
 		}
 	}
 	return c
+}
+
+// mutables returns the rules for what may differ. A captured disk has no files that they could be about.
+func (s *Spec) mutables() []profiles.Mutable {
+	own := s.Layout.Mutables
+	defaults := len(own) == 0
+	if s.Image.MutableDefaults != nil {
+		defaults = *s.Image.MutableDefaults
+	}
+	if !defaults || s.Disk != nil {
+		return own
+	}
+	return slices.Concat(own, profiles.DefaultMutables(s.Image.OS))
 }
 
 // Write writes the artifacts into the layout, all at once, and then the image, whose tag moves

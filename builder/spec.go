@@ -58,6 +58,9 @@ type Image struct {
 	OS          string `hcl:"os"`      // illumos or linux
 	Arch        string `hcl:"arch"`    // amd64 or arm64
 	Description string `hcl:"description,optional"`
+	// MutableDefaults adds the rules of [profiles.DefaultMutables], for what differs in any running
+	// instance, behind those of the mutable blocks. Default true if there is no such block.
+	MutableDefaults *bool `hcl:"mutable_defaults,optional"`
 }
 
 // A Base is the root file system that an image starts from.
