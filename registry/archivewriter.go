@@ -83,7 +83,7 @@ func (w *archiveWriter) commit() error {
 	if err := w.add(indexFile, int64(len(data)), bytes.NewReader(data)); err != nil {
 		return err
 	}
-	err = errors.Join(w.tar.Close(), w.buf.Flush(), w.f.Sync(), w.f.Close())
+	err = errors.Join(w.tar.Close(), w.buf.Flush(), fsync(w.f), w.f.Close())
 	if err == nil {
 		err = rename(w.f.Name(), w.name)
 	}

@@ -57,6 +57,7 @@ func everything(t testing.TB, ref Ref) string {
 }
 
 func TestCopy(t *testing.T) {
+	t.Parallel()
 	l := newLayout(t)
 	writeTestImage(t, l, "v1")
 	root, err := l.Resolve(t.Context(), "v1")

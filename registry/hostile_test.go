@@ -1,15 +1,20 @@
 package registry
 
 import (
+	"bytes"
+	"compress/gzip"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -35,6 +40,13 @@ func refused(t *testing.T, from Ref) error {
 	return err
 }
 
+// impatient makes the client ask again at once.
+func impatient(t *testing.T) {
+	before := retryDelay
+	retryDelay = time.Millisecond
+	t.Cleanup(func() { retryDelay = before })
+}
+
 // published is a registry that has an image under web:v1.
 func published(t *testing.T, listing bool) (*testRegistry, Ref, string) {
 	t.Helper()
@@ -49,6 +61,7 @@ func published(t *testing.T, listing bool) (*testRegistry, Ref, string) {
 
 // Row 2: lists without end, and those that are longer than anything real.
 func TestRow2Endless(t *testing.T) {
+	impatient(t)
 	reg, ref, _ := published(t, true)
 	var pages atomic.Int32
 	reg.wrap = func(w http.ResponseWriter, r *http.Request, next http.Handler) {
@@ -86,54 +99,85 @@ func TestRow2Endless(t *testing.T) {
 	}
 }
 
-// Row 4: what is said of signatures being compressed is not believed, so that a bomb stays small. It is
-// refused by its digest, as these are not the bytes that were signed.
+// Row 4: a signature is read as it is stored, whatever the registry and its descriptor say of compression:
+// it is no bundle then. One that is larger than a bundle is not fetched.
 func TestRow4Bomb(t *testing.T) {
+	const unpacked = 64 << 20
+	var packed bytes.Buffer
+	z := gzip.NewWriter(&packed)
+	z.Write(make([]byte, unpacked))
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
 	reg := newRegistry(t, true)
 	to, err := OpenTarget(t.Context(), reg.ref("web:v1"), Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer to.Close()
-	l := newLayout(t)
-	root := mustPut(t, l, "image")
-	bomb := l.mustBlob([]byte("\x1f\x8b\x08 a gzip of 512 MiB"))
-	config := l.mustBlob([]byte("{}"))
-	for _, size := range []int64{bomb.Size, signing.MaxBundle + 1} {
-		layer := bomb
-		layer.MediaType, layer.Size = "application/vnd.dev.sigstore.bundle.v0.3+json+gzip", size
+	put := func(mediaType string, data []byte) Descriptor {
+		d := Descriptor{MediaType: mediaType, Digest: Digest(data), Size: int64(len(data))}
+		if err := to.CopyBlob(t.Context(), d, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil }); err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	config := put("application/vnd.oci.empty.v1+json", []byte("{}"))
+	root, err := putManifest(newLayout(t), []byte("image"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	bomb := put(signing.TypeBundle, packed.Bytes())
+	typed := bomb
+	typed.MediaType += "+gzip"
+	large := put(signing.TypeBundle, make([]byte, signing.MaxBundle+1))
+	for _, layer := range []Descriptor{bomb, typed, large} {
 		data, err := json.Marshal(manifest{
-			SchemaVersion: 2, MediaType: typeManifest, ArtifactType: layer.MediaType,
+			SchemaVersion: 2, MediaType: typeManifest, ArtifactType: signing.TypeBundle,
 			Config: &config, Layers: []Descriptor{layer}, Subject: &root,
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		d, err := l.PutManifest(t.Context(), data, "")
-		if err != nil {
+		if _, err := to.PutManifest(t.Context(), data, ""); err != nil {
 			t.Fatal(err)
 		}
-		list, err := referrer(data)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := l.AddReferrers(t.Context(), root.Digest, []Descriptor{list}); err != nil {
-			t.Fatal(d, err)
-		}
 	}
-	found, err := Statements(t.Context(), l, root.Digest)
-	for _, c := range found {
-		if int64(len(c.Bundle)) > bomb.Size {
-			t.Errorf("%d bytes were made of a bomb of %d", len(c.Bundle), bomb.Size)
+	var fetched sync.Map
+	reg.wrap = func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		if _, digest, ok := strings.Cut(r.URL.Path, "/blobs/"); ok {
+			fetched.Store(digest, true)
+			w.Header().Set("Content-Encoding", "gzip")
 		}
+		next.ServeHTTP(w, r)
 	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	found, err := Statements(t.Context(), to, root.Digest)
+	runtime.ReadMemStats(&after)
 	if err != nil {
-		t.Logf("said: %v", err)
+		t.Fatal(err)
+	}
+	if len(found) != 1 || !bytes.Equal(found[0].Bundle, packed.Bytes()) {
+		t.Fatalf("%d candidates; want the bytes as they are stored", len(found))
+	}
+	if b, err := signing.ParseBundle(found[0].Bundle); err == nil {
+		t.Errorf("a bundle: %+v", b)
+	}
+	if _, ok := fetched.Load(bomb.Digest); !ok {
+		t.Error("the bundle was not fetched")
+	}
+	if _, ok := fetched.Load(large.Digest); ok {
+		t.Error("what is too large for a bundle was fetched")
+	}
+	if n := after.TotalAlloc - before.TotalAlloc; n > unpacked/4 {
+		t.Errorf("%d bytes of memory", n)
 	}
 }
 
 // Row 17: a registry that is down, too busy or broken gives no answer, and that is never "unsigned".
 func TestRow17NoAnswer(t *testing.T) {
+	impatient(t)
 	reg, ref, _ := published(t, true)
 	for name, answer := range map[string]func(http.ResponseWriter){
 		"429":  func(w http.ResponseWriter) { w.WriteHeader(http.StatusTooManyRequests) },

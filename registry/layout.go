@@ -283,7 +283,7 @@ func (b *Blob) finish() (digest string, err error) {
 	if b.f == nil {
 		return "", fs.ErrClosed
 	}
-	if err := errors.Join(b.buf.Flush(), b.f.Sync()); err != nil {
+	if err := errors.Join(b.buf.Flush(), fsync(b.f)); err != nil {
 		b.Close()
 		return "", err
 	}
@@ -415,6 +415,9 @@ func (l *Layout) replaceFile(name string, data []byte) error {
 	return syncDir(l.dir)
 }
 
+// fsync brings a file to the disk. Tests do without: it is the power cut that it is for.
+var fsync = (*os.File).Sync
+
 func writeSynced(path string, flag int, data []byte) error {
 	f, err := os.OpenFile(path, flag, 0o644)
 	if err != nil {
@@ -422,7 +425,7 @@ func writeSynced(path string, flag int, data []byte) error {
 	}
 	_, err = f.Write(data)
 	if err == nil {
-		err = f.Sync()
+		err = fsync(f)
 	}
 	return errors.Join(err, f.Close())
 }

@@ -19,6 +19,7 @@ import (
 
 // The test binary is also the writer that TestKill kills, and a publisher.
 func TestMain(m *testing.M) {
+	fsync = func(*os.File) error { return nil }
 	if args := os.Getenv("REGISTRY_TEST_PUBLISHER"); args != "" {
 		dst, rest, _ := strings.Cut(args, "\n")
 		dir, who, _ := strings.Cut(rest, "\n")
@@ -254,6 +255,7 @@ func TestTag(t *testing.T) {
 }
 
 func TestTagsConcurrently(t *testing.T) {
+	t.Parallel()
 	dir := newLayout(t).Dir()
 	var wg sync.WaitGroup
 	const builders, tags = 4, 12
@@ -308,6 +310,7 @@ func writeForever(dir string) error {
 
 // Writers that are killed at any moment leave the old tag, whole blobs and no litter.
 func TestKill(t *testing.T) {
+	t.Parallel()
 	l := newLayout(t)
 	golden := mustPut(t, l, "golden")
 	if err := l.Tag("golden", golden); err != nil {

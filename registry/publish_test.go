@@ -143,8 +143,10 @@ func destinations(t *testing.T) map[string]string {
 
 // Row 25: several publishers at once, in one process and in several, lose nothing.
 func TestPublishersAtOnce(t *testing.T) {
+	t.Parallel()
 	for name, dst := range destinations(t) {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			var wg sync.WaitGroup
 			for i := range publishers {
 				dir := filepath.Join(t.TempDir(), "layout")
@@ -165,12 +167,14 @@ func TestPublishersAtOnce(t *testing.T) {
 }
 
 func TestPublisherProcessesAtOnce(t *testing.T) {
+	t.Parallel()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for name, dst := range destinations(t) {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			var wg sync.WaitGroup
 			for i := range publishers {
 				cmd := exec.CommandContext(t.Context(), self)
@@ -193,6 +197,7 @@ func TestPublisherProcessesAtOnce(t *testing.T) {
 
 // Somebody writes the tag over and over: that is said, not taken for done.
 func TestPublishNeverQuiet(t *testing.T) {
+	t.Parallel()
 	reg := newRegistry(t, false)
 	p, err := newPublication(filepath.Join(t.TempDir(), "layout"), "image", "me")
 	if err != nil {
@@ -218,6 +223,7 @@ func TestPublishNeverQuiet(t *testing.T) {
 
 // A list of the registry's own that has lost an entry gets it again.
 func TestReferrersLostByRegistry(t *testing.T) {
+	t.Parallel()
 	reg := newRegistry(t, true)
 	p, err := newPublication(filepath.Join(t.TempDir(), "layout"), "image", "me")
 	if err != nil {
@@ -276,8 +282,10 @@ func copyFast(t *testing.T, p publication, dst Ref) error {
 // Whatever request the registry breaks off at, and whether for good or not, readers see the old image
 // with everything that belongs to it or the new one with everything, and the next attempt succeeds.
 func TestPublishAtomic(t *testing.T) {
+	t.Parallel()
 	for _, listing := range []bool{true, false} {
 		t.Run(fmt.Sprintf("referrers API %t", listing), func(t *testing.T) {
+			t.Parallel()
 			dir := t.TempDir()
 			before, err := newPublication(filepath.Join(dir, "old"), "old", "me")
 			if err != nil {

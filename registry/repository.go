@@ -32,6 +32,9 @@ const (
 // acceptManifests are the types that a manifest is asked for as.
 var acceptManifests = strings.Join([]string{typeIndex, typeManifest, typeDockerList, typeDockerManifest}, ", ")
 
+// retryDelay is waited before a request is made again. Tests shorten it.
+var retryDelay = 250 * time.Millisecond
+
 // A repository is a repository of a registry, by the OCI distribution protocol. Authentication is that
 // of go-containerregistry.
 type repository struct {
@@ -68,7 +71,7 @@ func openRepository(ctx context.Context, r Ref, plainHTTP, push bool) (*reposito
 	return &repository{
 		repo:     repo,
 		client:   &http.Client{Transport: t, CheckRedirect: checkRedirect},
-		delay:    250 * time.Millisecond,
+		delay:    retryDelay,
 		resolved: map[string][]byte{},
 	}, nil
 }
@@ -144,7 +147,8 @@ func (r *repository) once(ctx context.Context, q request) (resp *http.Response, 
 	}
 	resp, err = r.client.Do(req)
 	if err != nil {
-		return nil, !errors.Is(err, errIdle), err
+		var ours refusal
+		return nil, !errors.Is(err, errIdle) && !errors.As(err, &ours), err
 	}
 	if slices.Contains(q.want, resp.StatusCode) {
 		return resp, false, nil

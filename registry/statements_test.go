@@ -14,6 +14,7 @@ import (
 
 // TestAttach attaches and reads back, twice with the same result, in both kinds of place.
 func TestAttach(t *testing.T) {
+	t.Parallel()
 	h := Handler(t.TempDir())
 	s := httptest.NewServer(h)
 	t.Cleanup(func() {

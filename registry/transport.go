@@ -23,6 +23,11 @@ const (
 
 var errIdle = errors.New("the registry sent and took nothing for too long")
 
+// A refusal is an error of ours about what the registry wants, which it will want again.
+type refusal string
+
+func (r refusal) Error() string { return string(r) }
+
 // newTransport is the HTTP below authentication. Nothing is decompressed on the way: digests are
 // of the bytes that are stored.
 func newTransport(plainHTTP bool) http.RoundTripper {
@@ -49,7 +54,7 @@ func (g guard) RoundTrip(req *http.Request) (*http.Response, error) {
 		if req.Body != nil {
 			req.Body.Close()
 		}
-		return nil, fmt.Errorf("plain HTTP to %q is not allowed", req.URL.Host)
+		return nil, refusal(fmt.Sprintf("plain HTTP to %q is not allowed", req.URL.Host))
 	}
 	return g.inner.RoundTrip(req)
 }
@@ -63,18 +68,18 @@ func isLoopback(host string) bool {
 // to HTTP, and never to an address of this machine or network that is not the registry itself.
 func checkRedirect(req *http.Request, via []*http.Request) error {
 	if len(via) > maxRedirects {
-		return fmt.Errorf("more than %d redirects", maxRedirects)
+		return refusal(fmt.Sprintf("more than %d redirects", maxRedirects))
 	}
 	from, to := via[0].URL, req.URL
 	if to.Scheme != "https" && (via[len(via)-1].URL.Scheme == "https" || to.Scheme != "http") {
-		return fmt.Errorf("redirect to %q: not HTTPS", to.Redacted())
+		return refusal(fmt.Sprintf("redirect to %q: not HTTPS", to.Redacted()))
 	}
 	ip, err := netip.ParseAddr(to.Hostname())
 	ip = ip.Unmap()
 	local := to.Hostname() == "localhost" ||
 		err == nil && (ip.IsLoopback() || ip.IsPrivate() || ip.IsLinkLocalUnicast() || ip.IsUnspecified() || ip.IsMulticast())
 	if local && to.Hostname() != from.Hostname() {
-		return fmt.Errorf("redirect to %q: an address of the local network", to.Redacted())
+		return refusal(fmt.Sprintf("redirect to %q: an address of the local network", to.Redacted()))
 	}
 	return nil
 }

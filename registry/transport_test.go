@@ -71,6 +71,7 @@ func (c canned) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // A body that stalls ends; a slow consumer does not matter.
 func TestIdle(t *testing.T) {
+	t.Parallel()
 	stop := make(chan struct{})
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/silent" {
