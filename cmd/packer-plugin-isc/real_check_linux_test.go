@@ -2,7 +2,6 @@ package main_test
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -23,16 +22,13 @@ func TestRealPluginCheck(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// It looks for documentation in the working folder.
-	c := exec.Command("go", "tool", "packer-sdc", "plugin-check", name)
-	c.Env = p.env
-	for i, e := range c.Env {
-		if strings.HasPrefix(e, "HOME=") {
-			c.Env[i] = "HOME=" + os.Getenv("HOME") // of the Go tools' cache
-		}
+	tool := filepath.Join(t.TempDir(), "packer-sdc")
+	if out, err := exec.Command("go", "build", "-o", tool, "github.com/hashicorp/packer-plugin-sdk/cmd/packer-sdc").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
 	}
-	out, err := c.CombinedOutput()
-	if err != nil || !strings.Contains(string(out), "Plugin successfully passed") {
+	c := exec.Command(tool, "plugin-check", filepath.Base(name))
+	c.Dir, c.Env = filepath.Dir(name), p.env
+	if out, err := c.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
 }
@@ -102,8 +98,8 @@ source "isc-image" "web" {
 build {
   sources = ["source.isc-image.web"]
   post-processor "provenance" {
-    signing_mode     = "key"
-    private_key_path = "key.pem"
+    signing_mode = "key"
+    key          = "key.pem"
   }
 }
 `)
@@ -142,17 +138,17 @@ build {
   sources = ["source.isc-image.web"]
 }
 `)
-	best := func(run func()) time.Duration {
+	best := func(run func(n int)) time.Duration {
 		least := time.Hour
-		for range 3 {
+		for n := range 3 {
 			start := time.Now()
-			run()
+			run(n)
 			least = min(least, time.Since(start))
 		}
 		return least
 	}
-	packer := best(func() { p.run(t, 0, "build", "-force", "web.pkr.hcl") })
-	alone := best(func() { iscadm(t, p.dir, "build", "web.isc.hcl", "-o", "oci:other", "--force") })
+	packer := best(func(int) { p.run(t, 0, "build", "-force", "web.pkr.hcl") })
+	alone := best(func(n int) { iscadm(t, p.dir, "build", "web.isc.hcl", "-o", fmt.Sprintf("oci:other%d", n)) })
 	t.Logf("packer build %.2f s, iscadm build %.2f s: overhead %.2f s", packer.Seconds(), alone.Seconds(), (packer - alone).Seconds())
 }
 
@@ -239,12 +235,6 @@ build {
 		if !matches(content, want) {
 			t.Errorf("no line %s", want)
 		}
-	}
-	var doc struct {
-		Version string `json:"version"`
-	}
-	if err := json.Unmarshal([]byte(iscadm(t, p.dir, "inspect", "--json", "oci:images@"+digest)), &doc); err != nil {
-		t.Error(err)
 	}
 	if info, err := os.Stat(filepath.Join(p.dir, "images")); err != nil || info.Sys().(*syscall.Stat_t).Uid == 0 && p.user != 0 {
 		t.Errorf("the layout is root's: %v", err)
