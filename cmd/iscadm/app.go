@@ -41,7 +41,7 @@ func verbs() []func(*app) *cobra.Command {
 		newInit, newFmt, newValidate, newBuild, newLock, newInspect, newDiff, newExport,
 		newKeygen, newSign, newPromote, newRefresh, newRevoke, newVerify, newAttestation, newPolicy,
 		newCopy, newPush, newPull, newClone, newStart, newStop, newList, newShow, newCheck, newReset, newUpgrade,
-		newSnapshot, newRollback, newDestroy, newPrune, newAudit, newHarden, newProfile, newOVF, newZFS, newServe, newDemo, newServePage,
+		newSnapshot, newRollback, newDestroy, newPrune, newAudit, newHarden, newAdopt, newProfile, newOVF, newZFS, newServe, newDemo, newServePage,
 	}
 }
 

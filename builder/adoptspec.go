@@ -1,0 +1,219 @@
+package builder
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/hcl/v2/hclwrite"
+
+	"github.com/goldenisc/packer-plugin-isc/profiles"
+)
+
+// Spec returns a commented spec for the service. It is valid as it is, for a base that [ParseSpec]
+// finds. Without a source in the facts, the base is an empty skeleton and what the service is made of
+// has to be laid over it.
+func (a *Adoption) Spec(profile string) []byte {
+	var b bytes.Buffer
+	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	note := func(format string, args ...any) { line("# %s", comment(fmt.Sprintf(format, args...))) }
+	os, arch := a.Facts.OS, a.Facts.Arch
+	if !slices.Contains(architectures, arch) {
+		arch = "amd64"
+	}
+	note("A proposal for the service %s, as %s says it. Read it, cut it, try it: iscadm validate, then build.", a.Name, a.Defined)
+	for _, n := range a.Notes {
+		note("- %s", n)
+	}
+	line("")
+	line("image {")
+	line("name = %s", literal(a.Name))
+	line("version = %s", literal("0.1.0"))
+	line("os = %s", literal(os))
+	line("arch = %s", literal(arch))
+	line("}")
+	line("")
+	line("base {")
+	if a.Facts.Release != "" {
+		note("%s", a.Facts.Release)
+	}
+	line("source = %s", literal(cmp.Or(a.Facts.Source, "skeleton:"+os)))
+	line("}")
+	a.filesOf(line, note)
+	a.profileOf(line, note, profile)
+	for _, u := range a.Users {
+		c := ""
+		line("")
+		l := profiles.Layout{OS: os, Users: []profiles.User{u}}
+		if a.Facts.Source != "" && !a.NoUser {
+			c = "# "
+			note("The base has this account already.")
+		} else if len(l.Check()) > 0 {
+			c = "# does not fit: "
+		}
+		line("%suser {", c)
+		line("%s  name = %s", c, literal(u.Name))
+		line("%s  uid = %d", c, u.UID)
+		if u.GID != nil {
+			line("%s  gid = %d", c, *u.GID)
+		}
+		line("%s}", c)
+	}
+	a.serviceOf(line, note)
+	line("")
+	line("network {")
+	line("outbound = [] # what it may connect to, such as \"53/udp\", \"443/tcp\"")
+	line("}")
+	for _, v := range a.Volumes {
+		line("")
+		note("Data that is to outlive a reset?")
+		line("# volume {")
+		line("#   path = %s", comment(literal(v)))
+		line("#   size = \"10GiB\"")
+		line("# }")
+	}
+	return hclwrite.Format(b.Bytes())
+}
+
+// filesOf lists what the service is made of.
+func (a *Adoption) filesOf(line, note func(string, ...any)) {
+	line("")
+	if a.Facts.Source != "" {
+		note("What the service is made of. A smaller base with only that is the better image:")
+	} else {
+		note("What the service is made of. Bring it here, and lay it over the base:")
+		line("# tree {")
+		line("#   path   = \"/\"")
+		line("#   source = \"tar:%s.tar\"", a.Name)
+		line("# }")
+	}
+	width := 0
+	for _, f := range a.Files {
+		width = max(width, min(len(f.Path), 60))
+	}
+	var packages []string
+	for _, f := range a.Files {
+		of := ""
+		if f.Package != "" {
+			of = ", package " + f.Package
+			if !slices.Contains(packages, f.Package) {
+				packages = append(packages, f.Package)
+			}
+		}
+		note("  %-*s %s%s", width, f.Path, f.Why, of)
+	}
+	slices.Sort(packages)
+	if len(packages) > 0 {
+		note("Packages: %s", strings.Join(packages, " "))
+	}
+}
+
+// profileOf says what the profile would do to the service.
+func (a *Adoption) profileOf(line, note func(string, ...any), profile string) {
+	line("")
+	for _, name := range a.Edited {
+		note("The profile changes %s: iscadm audit shows how.", name)
+	}
+	if len(a.Broken) > 0 {
+		note("These controls fail as the root stands, and fail a build until that is put right, or waived:")
+	}
+	for _, c := range a.Broken {
+		note("- %s %s", c.ID, c.Title)
+		const most = 3
+		for _, f := range c.Findings[:min(len(c.Findings), most)] {
+			note("    %s: %.200s", f.Path, f.Problem)
+		}
+		if n := len(c.Findings) - most; n > 0 {
+			note("    and %d more", n)
+		}
+	}
+	line("profile {")
+	if strings.HasSuffix(profile, ".hcl") {
+		line("source = %s", literal(profile))
+	} else {
+		line("name = %s", literal(profile))
+	}
+	for _, c := range a.Broken {
+		line("# waive {")
+		line("#   control = %s", literal(c.ID))
+		line("#   reason  = \"…\"")
+		line("#   until   = \"YYYY-MM-DD\"")
+		line("# }")
+	}
+	line("}")
+}
+
+// serviceOf writes the service. What a layout would refuse becomes a comment.
+func (a *Adoption) serviceOf(line, note func(string, ...any)) {
+	s := a.Service
+	l := profiles.Layout{OS: a.Facts.OS, Name: a.Name}
+	fits := func(change func(*profiles.Service)) bool {
+		try := profiles.Service{Name: "app", Exec: "/x"}
+		change(&try)
+		l.Services = []profiles.Service{try}
+		return len(l.Check()) == 0
+	}
+	line("")
+	note("It runs in a sandbox: no new privileges, the system read-only, no homes, a /tmp and devices of its own.")
+	if dir := path.Dir(strings.Fields(s.Exec)[0]); strings.HasPrefix(dir+"/", "/home/") || strings.HasPrefix(dir+"/", "/root/") || strings.HasPrefix(dir+"/", "/tmp/") {
+		note("The program is below %s, which it cannot see in there: move it to /opt.", dir)
+	}
+	line("service {")
+	put := func(ok bool, format string, args ...any) {
+		text := fmt.Sprintf(format, args...)
+		if !ok {
+			text = "# does not fit: " + comment(text)
+		}
+		line("%s", text)
+	}
+	line("name = %s", literal(a.Name))
+	if s.Description != "" {
+		put(fits(func(t *profiles.Service) { t.Description = s.Description }), "description = %s", literal(s.Description))
+	}
+	if fits(func(t *profiles.Service) { t.Exec = s.Exec }) {
+		line("exec = %s", literal(s.Exec))
+	} else {
+		put(false, "exec = %s", literal(s.Exec))
+		line("exec = %s", literal("/opt/"+a.Name+"/bin/"+a.Name))
+	}
+	if s.User != "" {
+		put(fits(func(t *profiles.Service) { t.User = s.User }), "user = %s", literal(s.User))
+	}
+	if s.Group != "" {
+		put(fits(func(t *profiles.Service) { t.Group = s.Group }), "group = %s", literal(s.Group))
+	}
+	if s.Directory != "" {
+		put(fits(func(t *profiles.Service) { t.Directory = s.Directory }), "directory = %s", literal(s.Directory))
+	}
+	if s.EnvironmentFile != "" {
+		put(fits(func(t *profiles.Service) { t.EnvironmentFile = s.EnvironmentFile }), "environment_file = %s", literal(s.EnvironmentFile))
+	}
+	if len(s.Environment) > 0 {
+		line("environment = {")
+		for _, k := range slices.Sorted(maps.Keys(s.Environment)) {
+			put(fits(func(t *profiles.Service) { t.Environment = map[string]string{k: s.Environment[k]} }), "%s = %s", literal(k), literal(s.Environment[k]))
+		}
+		line("}")
+	}
+	if len(s.Listen) > 0 {
+		line("listen = [%s]", literals(s.Listen))
+	} else {
+		line("# listen = [\"8080/tcp\"]")
+	}
+	if len(s.After) > 0 {
+		put(fits(func(t *profiles.Service) { t.After = s.After }), "after = [%s]", literals(s.After))
+	}
+	line("}")
+}
+
+func literals(all []string) string {
+	var out []string
+	for _, s := range all {
+		out = append(out, literal(s))
+	}
+	return strings.Join(out, ", ")
+}
