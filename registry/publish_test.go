@@ -308,15 +308,16 @@ func TestPublishAtomic(t *testing.T) {
 					t.Fatal(err)
 				}
 				var requests atomic.Int32
+				var over atomic.Bool
 				reg.wrap = func(w http.ResponseWriter, r *http.Request, next http.Handler) {
-					if requests.Add(1) >= n {
+					if !over.Load() && requests.Add(1) >= n {
 						failures[int(n)%len(failures)](w)
 						return
 					}
 					next.ServeHTTP(w, r)
 				}
 				err := copyFast(t, after, dst)
-				reg.wrap = nil
+				over.Store(true)
 				switch got := everything(t, dst); {
 				case got == wantOld:
 					sawOld++
