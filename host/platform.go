@@ -46,7 +46,8 @@ type Cleaner interface {
 	Clean(ctx context.Context, in *Instance) error
 }
 
-// A Starter is a Platform that can run an instance's services.
+// A Starter is a Platform that can run an instance's services, or make an instance usable after a
+// boot for whatever runs it: then there is no process.
 type Starter interface {
 	Start(ctx context.Context, j *Job) (*Process, error)
 	Stop(ctx context.Context, j *Job, timeout time.Duration) error

@@ -13,7 +13,8 @@ import (
 
 // Start runs the first service of an instance, without waiting for it. On the platform dir this is
 // no isolation: the service is a process of whoever starts it, with all their rights. It stays
-// alive when the caller ends.
+// alive when the caller ends. On the platform zfs nothing is run, and the process is nil: the file
+// systems of the instance are mounted.
 func (h *Host) Start(ctx context.Context, name string) (*Process, error) {
 	var started *Process
 	err := h.do(ctx, name, "start", nil, func(j *Job, p Platform) error {
@@ -41,7 +42,7 @@ func (h *Host) Start(ctx context.Context, name string) (*Process, error) {
 const StopTimeout = 10 * time.Second
 
 // Stop asks the instance's service to end, and kills it after timeout. That it does not run is no
-// error.
+// error. On the platform zfs it unmounts the file systems of the instance.
 func (h *Host) Stop(ctx context.Context, name string, timeout time.Duration) error {
 	return h.do(ctx, name, "stop", nil, func(j *Job, p Platform) error {
 		s, ok := p.(Starter)

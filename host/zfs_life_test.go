@@ -95,6 +95,7 @@ func zfsLife(t *testing.T, pool, place, mount string) {
 	ok(t, os.WriteFile(filepath.Join(root, "usr/evil"), nil, 0o600))
 	evidence, err := h.Reset(ctx, "web01", true)
 	ok(t, err)
+	zfsStart(t, h, pool+"/web01/scratch", root, len(notes) == 0)
 	if !slices.Contains(zfsList(t, pool), pool+"/web01/"+evidence) {
 		t.Errorf("no %s in %q", evidence, zfsList(t, pool))
 	}
@@ -137,6 +138,53 @@ func zfsLife(t *testing.T, pool, place, mount string) {
 	ok(t, err)
 	if left := zfsList(t, pool); !slices.Equal(left, []string{pool, pool + "/iscadm:golden"}) {
 		t.Errorf("left: %q", left)
+	}
+}
+
+// zfsStart stops an instance, forgets the key of its scratch, as a boot does, and starts it.
+func zfsStart(t *testing.T, h *host.Host, scratch, root string, encrypted bool) {
+	t.Helper()
+	zfsKey(t, scratch, encrypted)
+	secret := filepath.Join(root, "scratch/secret")
+	ok(t, os.WriteFile(secret, nil, 0o600))
+	again := func() {
+		p, err := h.Start(t.Context(), "web01")
+		if err != nil || p != nil {
+			t.Fatalf("start: process %v, %v", p, err)
+		}
+	}
+	again() // which leaves alone what is mounted
+	if _, err := os.Stat(secret); err != nil {
+		t.Error(err)
+	}
+	ok(t, h.Stop(t.Context(), "web01", 0))
+	ok(t, h.Stop(t.Context(), "web01", 0))
+	if encrypted {
+		if out, err := exec.Command("zfs", "unload-key", scratch).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	again()
+	zfsKey(t, scratch, encrypted)
+	if _, err := os.Stat(secret); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the scratch outlived its key: %v", err)
+	}
+	if data, err := os.ReadFile(filepath.Join(root, "var/lib/web/data")); err != nil || string(data) != "kept" {
+		t.Errorf("the volume after start: %q, %v", data, err)
+	}
+}
+
+// zfsKey checks whether a dataset is encrypted.
+func zfsKey(t *testing.T, name string, encrypted bool) {
+	t.Helper()
+	if !encrypted {
+		return
+	}
+	for prop, want := range map[string]string{"encryption": "aes-256-gcm", "keyformat": "raw", "keystatus": "available", "encryptionroot": name} {
+		out, err := exec.Command("zfs", "get", "-H", "-p", "-o", "property,value", prop, name).Output()
+		if err != nil || string(out) != prop+"\t"+want+"\n" {
+			t.Errorf("%s of the scratch is %q, %v; want %q", prop, out, err, want)
+		}
 	}
 }
 

@@ -171,28 +171,26 @@ type poolView map[string]*dataset
 
 // view lists the place. The place itself must be there.
 func (p *pool) view(ctx context.Context) (poolView, error) {
-	out, err := p.output(ctx, "list", "-H", "-r", "-t", "filesystem", "-o", "name,origin,mounted,mountpoint", p.dataset)
+	const columns = "name,origin,mounted,defer_destroy,mountpoint"
+	out, err := p.output(ctx, "list", "-H", "-r", "-t", "filesystem,snapshot", "-s", "creation", "-o", columns, p.dataset)
 	if err != nil {
 		return nil, err
 	}
 	v := poolView{}
+	snapshots := map[string][]snapshot{}
 	for line := range strings.Lines(out) {
-		f := strings.SplitN(strings.TrimSuffix(line, "\n"), "\t", 4)
-		if len(f) != 4 {
+		f := strings.SplitN(strings.TrimSuffix(line, "\n"), "\t", 5)
+		if len(f) != 5 {
 			return nil, fmt.Errorf("zfs list: line %q", line)
 		}
-		v[f[0]] = &dataset{name: f[0], origin: f[1], mounted: f[2] == "yes", mountpoint: f[3]}
-	}
-	out, err = p.output(ctx, "list", "-H", "-r", "-t", "snapshot", "-s", "creation", "-o", "name,defer_destroy", p.dataset)
-	if err != nil {
-		return nil, err
-	}
-	for line := range strings.Lines(out) {
-		whole, deferred, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "\t")
-		fs, name, ok := strings.Cut(whole, "@")
-		if d := v[fs]; ok && d != nil {
-			d.snapshots = append(d.snapshots, snapshot{name, deferred == "on"})
+		if name, snap, ok := strings.Cut(f[0], "@"); ok {
+			snapshots[name] = append(snapshots[name], snapshot{snap, f[3] == "on"})
+			continue
 		}
+		v[f[0]] = &dataset{name: f[0], origin: f[1], mounted: f[2] == "yes", mountpoint: f[4]}
+	}
+	for name, d := range v {
+		d.snapshots = snapshots[name]
 	}
 	return v, nil
 }

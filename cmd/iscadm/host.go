@@ -57,10 +57,15 @@ func newStart(a *app) *cobra.Command {
 			}
 			return a.each(args, func(name string) error {
 				p, err := h.Start(c.Context(), name)
-				if err == nil {
+				switch {
+				case err != nil:
+					return err
+				case p == nil:
+					a.printf("%s: mounted\n", name)
+				default:
 					a.printf("%s: process %d, log %s\n", name, p.PID, p.Log)
 				}
-				return err
+				return nil
 			})
 		},
 	}

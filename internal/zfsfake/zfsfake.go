@@ -30,12 +30,12 @@ type state struct {
 }
 
 type dataset struct {
-	Dir        int // its folder, when it is not mounted
-	Origin     string
-	Props      map[string]string // set here
-	Mounted    string            // where, or ""
-	Encryption bool
-	Snapshots  []*snapshot
+	Dir       int // its folder, when it is not mounted
+	Origin    string
+	Props     map[string]string // set here
+	Mounted   string            // where, or ""
+	NoKey     bool              // an encrypted one cannot be mounted
+	Snapshots []*snapshot
 }
 
 type snapshot struct {
@@ -168,20 +168,21 @@ func (s *session) zfs(args []string) error {
 			}
 			return s.create(a[0], props)
 		}},
-		"snapshot": {"", "", 1, func(_ map[byte][]string, a []string) error { return s.snapshot(a[0]) }},
-		"destroy":  {"rd", "", 1, s.destroy},
-		"rollback": {"", "", 1, func(_ map[byte][]string, a []string) error { return s.rollback(a[0]) }},
-		"clone":    {"", "", 2, func(_ map[byte][]string, a []string) error { return s.clone(a[0], a[1]) }},
-		"rename":   {"", "", 2, func(_ map[byte][]string, a []string) error { return s.rename(a[0], a[1]) }},
-		"mount":    {"O", "", 1, func(o map[byte][]string, a []string) error { return s.mount(a[0], o['O'] != nil) }},
-		"unmount":  {"", "", 1, func(_ map[byte][]string, a []string) error { return s.unmount(a[0]) }},
-		"set":      {"", "", 2, func(_ map[byte][]string, a []string) error { return s.set(a[0], a[1]) }},
-		"get":      {"Hp", "o", 2, s.get},
-		"list":     {"Hr", "tos", 1, s.list},
-		"receive":  {"u", "", 1, func(_ map[byte][]string, a []string) error { return s.receive(a[0]) }},
-		"send":     {"", "", 1, func(_ map[byte][]string, a []string) error { return s.send(a[0]) }},
-		"hold":     {"", "", 2, func(_ map[byte][]string, a []string) error { return s.hold(a[0], a[1]) }},
-		"release":  {"", "", 2, func(_ map[byte][]string, a []string) error { return s.release(a[0], a[1]) }},
+		"snapshot":   {"", "", 1, func(_ map[byte][]string, a []string) error { return s.snapshot(a[0]) }},
+		"destroy":    {"rd", "", 1, s.destroy},
+		"rollback":   {"", "", 1, func(_ map[byte][]string, a []string) error { return s.rollback(a[0]) }},
+		"clone":      {"", "", 2, func(_ map[byte][]string, a []string) error { return s.clone(a[0], a[1]) }},
+		"rename":     {"", "", 2, func(_ map[byte][]string, a []string) error { return s.rename(a[0], a[1]) }},
+		"mount":      {"O", "", 1, func(o map[byte][]string, a []string) error { return s.mount(a[0], o['O'] != nil) }},
+		"unmount":    {"", "", 1, func(_ map[byte][]string, a []string) error { return s.unmount(a[0]) }},
+		"unload-key": {"", "", 1, func(_ map[byte][]string, a []string) error { return s.unload(a[0]) }},
+		"set":        {"", "", 2, func(_ map[byte][]string, a []string) error { return s.set(a[0], a[1]) }},
+		"get":        {"Hp", "o", 2, s.get},
+		"list":       {"Hr", "tos", 1, s.list},
+		"receive":    {"u", "", 1, func(_ map[byte][]string, a []string) error { return s.receive(a[0]) }},
+		"send":       {"", "", 1, func(_ map[byte][]string, a []string) error { return s.send(a[0]) }},
+		"hold":       {"", "", 2, func(_ map[byte][]string, a []string) error { return s.hold(a[0], a[1]) }},
+		"release":    {"", "", 2, func(_ map[byte][]string, a []string) error { return s.release(a[0], a[1]) }},
 	}
 	v, ok := verbs[args[0]]
 	if !ok {
@@ -319,8 +320,8 @@ func (s *session) mount(name string, over bool) error {
 		return err
 	}
 	at := s.mountpoint(name)
-	if d.Mounted != "" || at == "none" || s.canmount(name) == "off" {
-		return fmt.Errorf("cannot mount '%s': mounted, or without mountpoint, or canmount off", name)
+	if d.Mounted != "" || at == "none" || s.canmount(name) == "off" || d.NoKey {
+		return fmt.Errorf("cannot mount '%s': mounted, or without mountpoint, or canmount off, or without its key", name)
 	}
 	if err := os.MkdirAll(at, 0o755); err != nil {
 		return err
@@ -361,6 +362,18 @@ func (s *session) unmount(name string) error {
 		os.Remove(d.Mounted) // as libzfs does
 	}
 	d.Mounted = ""
+	return nil
+}
+
+func (s *session) unload(name string) error {
+	d, err := s.dataset(name)
+	if err != nil {
+		return err
+	}
+	if d.Props["encryption"] == "" || d.Mounted != "" || d.NoKey {
+		return fmt.Errorf("key unload error: '%s' is busy, or has no key", name)
+	}
+	d.NoKey = true
 	return nil
 }
 
@@ -633,6 +646,12 @@ func (s *session) property(name, prop string) (string, error) {
 		return s.mountpoint(name), nil
 	case "origin":
 		return onOff(d.Origin != "", d.Origin, "-"), nil
+	case "encryption", "keyformat":
+		return onOff(d.Props[prop] != "", d.Props[prop], "off"), nil
+	case "encryptionroot":
+		return onOff(d.Props["encryption"] != "", name, "-"), nil
+	case "keystatus":
+		return onOff(d.NoKey, "unavailable", "available"), nil
 	}
 	if strings.Contains(prop, ":") {
 		for n := name; n != ""; n = parent(n) {
@@ -686,7 +705,10 @@ func (s *session) list(o map[byte][]string, a []string) error {
 			v := name
 			if f != "name" {
 				var err error
-				if v, err = s.property(name, f); err != nil {
+				var not usageError
+				if v, err = s.property(name, f); errors.As(err, &not) {
+					v = "-" // of the other type
+				} else if err != nil {
 					return err
 				}
 			}
@@ -695,11 +717,14 @@ func (s *session) list(o map[byte][]string, a []string) error {
 		fmt.Fprintln(s.out, strings.Join(values, "\t"))
 		return nil
 	}
+	kinds := strings.Split(o['t'][0], ",")
 	for _, n := range names {
-		if o['t'][0] == "filesystem" {
+		if slices.Contains(kinds, "filesystem") {
 			if err := row(n); err != nil {
 				return err
 			}
+		}
+		if !slices.Contains(kinds, "snapshot") {
 			continue
 		}
 		for _, x := range s.state.Datasets[n].Snapshots {
