@@ -40,6 +40,7 @@ test-real: iscadm
 	tools=`.ci/peers.sh` && cd signing/interop && PATH="$$tools:$$PATH" ISC_REAL=1 \
 		$(GO) test -count=1 -timeout 40m -tags containers_image_openpgp,containers_image_storage_stub $(TESTFLAGS) .
 	cd internal/sbom/schema && $(GO) test -count=1 $(TESTFLAGS) .
+	cd internal/evidence/schema && $(GO) test -count=1 $(TESTFLAGS) .
 	cd ovf/interop && $(GO) test -count=1 $(TESTFLAGS) .
 
 # What takes too long for every change.
