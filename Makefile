@@ -44,10 +44,10 @@ test-real: iscadm
 	cd ovf/interop && $(GO) test -count=1 $(TESTFLAGS) .
 
 # What takes too long for every change.
-test-nightly:
+test-nightly: iscadm
 	ISC_NIGHTLY=1 $(GO) test -count=1 -timeout 4h $(TESTFLAGS) ./...
-	tools=`ISC_NIGHTLY=1 .ci/peers.sh` && PATH="$$tools:$$PATH" ISC_REAL=1 ISC_NIGHTLY=1 \
-		$(GO) test -count=1 -run '^TestRealCo' $(TESTFLAGS) ./cmd/iscadm
+	tools=`ISC_NIGHTLY=1 .ci/peers.sh` && PATH="$$tools:$$PATH" ISC_REAL=1 ISC_NIGHTLY=1 ISC_ZFS_TIMEOUT=3600 ISCADM="`pwd`/bin/iscadm" \
+		$(GO) test -count=1 -timeout 4h -run '^TestReal' $(TESTFLAGS) ./...
 	FUZZTIME=10m .ci/fuzz.sh
 
 # Ours beside the usual tools on the same data. Debian, root.
