@@ -95,6 +95,10 @@ func zfsLife(t *testing.T, pool, place, mount string) {
 	ok(t, os.WriteFile(filepath.Join(root, "usr/evil"), nil, 0o600))
 	evidence, err := h.Reset(ctx, "web01", true)
 	ok(t, err)
+	start := time.Now()
+	_, err = h.Reset(ctx, "web01", false)
+	ok(t, err)
+	t.Logf("a reset, %d entries, took %v", len(hosttest.Small()), time.Since(start).Round(time.Millisecond))
 	zfsStart(t, h, pool+"/web01/scratch", root, len(notes) == 0)
 	if !slices.Contains(zfsList(t, pool), pool+"/web01/"+evidence) {
 		t.Errorf("no %s in %q", evidence, zfsList(t, pool))
@@ -414,9 +418,21 @@ zpool status isc | grep -q 'errors: No known data errors'
 	port := l.Addr().(*net.TCPAddr).Port
 	l.Close()
 	out, good := zfstest.Run(t, "fuse", script, dir, "3", strconv.Itoa(port))
+	t.Log(zfsPassed(out))
 	if !good {
 		t.Errorf("%s", out)
 	}
+}
+
+// zfsPassed is what a test that ran elsewhere says of the time it took.
+func zfsPassed(out string) string {
+	var lines []string
+	for line := range strings.Lines(out) {
+		if strings.Contains(line, "--- ") || strings.Contains(line, " took ") {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines, "")
 }
 
 // TestRealZFSKernel runs the life on OpenZFS in a guest, where the scratch is encrypted.
@@ -433,6 +449,7 @@ sync; zpool scrub -w isc
 zpool status isc | grep -q 'errors: No known data errors'
 `), 0o600))
 	out, good := zfstest.Run(t, "vm", script, staticTest(t, dir))
+	t.Log(zfsPassed(out))
 	if !good {
 		t.Fatalf("%s", out)
 	}
