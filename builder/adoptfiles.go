@@ -54,8 +54,12 @@ func (a *adopter) files() error {
 	}
 	n := a.out.Name
 	for _, f := range []AdoptedFile{
-		{Path: "/etc/" + n, Why: "configuration"}, {Path: "/etc/" + n + ".conf", Why: "configuration"}, {Path: "/etc/default/" + n, Why: "configuration"},
-		{Path: "/etc/opt/" + n, Why: "configuration"}, {Path: "/opt/" + n, Why: "of its name"}, {Path: "/srv/" + n, Why: "of its name"},
+		{Path: "/etc/" + n, Why: "configuration"},
+		{Path: "/etc/" + n + ".conf", Why: "configuration"},
+		{Path: "/etc/default/" + n, Why: "configuration"},
+		{Path: "/etc/opt/" + n, Why: "configuration"},
+		{Path: "/opt/" + n, Why: "of its name"},
+		{Path: "/srv/" + n, Why: "of its name"},
 	} {
 		if err := a.named(f.Path, f.Why); err != nil {
 			return err

@@ -123,7 +123,9 @@ search:
 	if dir := strings.TrimLeft(u.last("Service.WorkingDirectory"), "-"); strings.HasPrefix(dir, "/") && !strings.Contains(dir, "%") {
 		s.Directory = path.Clean(dir)
 	}
-	a.environment(u)
+	if err := a.environment(u); err != nil {
+		return err
+	}
 	for _, w := range u.words("Unit.Requires") {
 		if strings.HasSuffix(w, ".service") && !strings.Contains(w, "%") {
 			s.After = append(s.After, w)
@@ -146,7 +148,7 @@ search:
 }
 
 // environment carries the variables over that need no quoting rules to be read.
-func (a *adopter) environment(u unitFile) {
+func (a *adopter) environment(u unitFile) error {
 	s := &a.out.Service
 	for _, w := range u.words("Service.Environment") {
 		k, v, ok := strings.Cut(w, "=")
@@ -160,14 +162,19 @@ func (a *adopter) environment(u unitFile) {
 		s.Environment[k] = v
 	}
 	for _, f := range u["Service.EnvironmentFile"] {
-		f = strings.TrimLeft(f, "-")
-		if s.EnvironmentFile == "" && strings.HasPrefix(f, "/") && !strings.ContainsAny(f, "%*?") {
-			s.EnvironmentFile = path.Clean(f)
-			a.file(s.EnvironmentFile, "environment")
-		} else {
-			a.notef("not carried over: EnvironmentFile=%s", f)
+		name := path.Clean(strings.TrimLeft(f, "-"))
+		e, err := a.stat(strings.TrimPrefix(name, "/"))
+		if err != nil {
+			return err
 		}
+		if e == nil || !e.IsRegular() || s.EnvironmentFile != "" || !strings.HasPrefix(name, "/") {
+			a.notef("not carried over: EnvironmentFile=%s", f)
+			continue
+		}
+		s.EnvironmentFile = name
+		a.file(name, "environment")
 	}
+	return nil
 }
 
 // manifest carries a service of SMF over.
