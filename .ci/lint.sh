@@ -14,6 +14,10 @@ if [[ -n $unformatted ]]; then
   status=1
 fi
 
+# Pipelines to copy. shellcheck is used if it is there.
+go run github.com/rhysd/actionlint/cmd/actionlint@v1.7.7 example/ci/github-actions.yml || status=1
+go run github.com/mikefarah/yq/v4@v4.47.1 --exit-status '.release.script | length > 0' example/ci/gitlab-ci.yml >/dev/null || status=1
+
 # In a clean checkout this is git diff --exit-code; in one with changes it still tells.
 state() { git -c safe.directory='*' diff && git -c safe.directory='*' status --porcelain; }
 before=$(state)

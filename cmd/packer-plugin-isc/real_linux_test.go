@@ -829,13 +829,14 @@ func TestRealExamples(t *testing.T) {
 		})
 	}
 	iscadm(t, p.dir, "verify", repo+":1.0.0", "--key", "release.pub")
+	p.run(t, 0, "validate", "-var", "host=ssh://builder@omnios.example", "example/zone.pkr.hcl")
 	all, err := filepath.Glob(filepath.Join(root, "example", "*.pkr.hcl"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range all {
 		if rel := "example/" + filepath.Base(name); !done[rel] {
-			p.run(t, 0, "fmt", "-check", "-diff", rel) // its builders need a hypervisor
+			p.run(t, 0, "fmt", "-check", "-diff", rel) // its builders need a host of their own
 		}
 	}
 }
