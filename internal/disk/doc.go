@@ -15,6 +15,8 @@
 //	data       empty, made into a file system at the first start, and kept
 //	ESP        FAT32 with one file, the unified kernel image \EFI\BOOT\BOOTX64.EFI
 //
+// [BuildPool] makes that of an illumos machine: its loader around a ZFS pool, which others made.
+//
 // The kernel, its modules and systemd's boot stub come from the root. The initrd holds the modules
 // that are needed until the root is mounted, and the program in folder init, which is built for each
 // architecture by go generate and embedded here.
@@ -22,5 +24,6 @@
 // Formats: UEFI 2.10 chapter 5 (GPT), Microsoft's fatgen103 (FAT32) and PE/COFF specification, the
 // UAPI Group's UKI and Discoverable Partitions specifications, the kernel's
 // Documentation/admin-guide/device-mapper/verity.rst, filesystems/erofs.rst with fs/erofs/erofs_fs.h,
-// and driver-api/early-userspace/buffer-format.rst (cpio).
+// and driver-api/early-userspace/buffer-format.rst (cpio); for illumos, usr/src/cmd/boot/installboot and
+// usr/src/uts/common/sys/efi_partition.h.
 package disk
