@@ -9,6 +9,11 @@ integration {
     slug = "image"
   }
   component {
+    type = "builder"
+    name = "Zone"
+    slug = "zone"
+  }
+  component {
     type = "provisioner"
     name = "Harden"
     slug = "harden"
