@@ -34,7 +34,8 @@ type Dock struct {
 	DropPrivileges []string          `json:"dropPrivileges,omitempty"` // of limitpriv
 	ExclusiveIP    bool              `json:"exclusiveIP,omitempty"`
 	Controls       []DockRequirement `json:"controls,omitempty"`
-	// Files are the rules and commands of [Layout.NetworkFiles], by name.
+	// Files are the rules and commands of [Layout.NetworkFiles] and [Layout.Detached] of the default
+	// brand, by name.
 	Files map[string]string `json:"files,omitempty"`
 }
 
@@ -82,6 +83,11 @@ func (l *Layout) Dock(s *Selection) ([]byte, error) {
 	if r.Files, err = l.NetworkFiles(); err != nil {
 		return nil, err
 	}
+	detached, err := l.Detached(s, "")
+	if err != nil {
+		return nil, err
+	}
+	r.Files[DetachedConfig] = string(detached)
 	if s != nil {
 		for _, c := range s.Controls() {
 			if m := c.On[s.os]; m.Dock != "" {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -313,6 +314,136 @@ func TestZonecfg(t *testing.T) {
 	plain, err := l.Zonecfg(nil, "")
 	if err != nil || bytes.Contains(plain, []byte("security-flags")) {
 		t.Errorf("without controls: %v\n%s", err, plain)
+	}
+}
+
+// zoneConfigs are XML configurations of zones with everything, with nothing, with read-only configuration
+// and of lx.
+func zoneConfigs(t *testing.T) [][]byte {
+	t.Helper()
+	strict := strictZone(t, "/etc/default,lib/svc/method")
+	var all [][]byte
+	for _, c := range []struct {
+		l *Layout
+		s *Selection
+	}{{webLayout(Illumos), baseline(t, Illumos, nil)}, {&Layout{OS: Illumos, Name: "x"}, nil}, {webLayout(Illumos), strict}, {webLayout(Linux), baseline(t, Linux, nil)}} {
+		xml, err := c.l.Detached(c.s, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, xml)
+	}
+	return all
+}
+
+// strictZone selects isc-strict for illumos with directories that are mounted read-only.
+func strictZone(t *testing.T, dirs string) *Selection {
+	t.Helper()
+	p, err := Load("isc-strict")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := p.Select(Illumos, map[string]string{"readonly_config": dirs}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// TestDetached: the XML says what the command file does.
+func TestDetached(t *testing.T) {
+	type value struct {
+		Limit  string `xml:"limit,attr"`
+		Action string `xml:"action,attr"`
+	}
+	var z struct {
+		XMLName  xml.Name `xml:"zone"`
+		Name     string   `xml:"name,attr"`
+		Brand    string   `xml:"brand,attr"`
+		Limit    string   `xml:"limitpriv,attr"`
+		Datasets []struct {
+			Name string `xml:"name,attr"`
+		} `xml:"dataset"`
+		FS []struct {
+			Special   string `xml:"special,attr"`
+			Directory string `xml:"directory,attr"`
+			Options   []struct {
+				Name string `xml:"name,attr"`
+			} `xml:"fsoption"`
+		} `xml:"filesystem"`
+		Rctls []struct {
+			Name  string `xml:"name,attr"`
+			Value value  `xml:"rctl-value"`
+		} `xml:"rctl"`
+		Memory struct {
+			Cap string `xml:"physcap,attr"`
+		} `xml:"mcap"`
+		Flags struct {
+			Default string `xml:"default,attr"`
+		} `xml:"security-flags"`
+	}
+	if err := xml.Unmarshal(zoneConfigs(t)[2], &z); err != nil {
+		t.Fatal(err)
+	}
+	if z.Name != "@NAME@" || z.Brand != "illumos" || z.Limit != "default,!dtrace_proc,!dtrace_user,!proc_clock_highres" || len(z.Datasets) != 1 ||
+		z.Memory.Cap != "2147483648" || z.Flags.Default != "ASLR,FORBIDNULLMAP,NOEXECSTACK" {
+		t.Errorf("got %+v", z)
+	}
+	got := map[string]value{}
+	for _, r := range z.Rctls {
+		got[r.Name] = r.Value
+	}
+	want := map[string]value{
+		"zone.max-lwps": {"2000", "deny"}, "zone.max-processes": {"500", "deny"}, "zone.cpu-shares": {"100", "none"}, "zone.cpu-cap": {"150", "deny"},
+		"zone.max-swap": {"3221225472", "deny"}, "zone.max-locked-memory": {"268435456", "deny"},
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("resource controls %v, want %v", got, want)
+	}
+	if len(z.FS) != 2 || z.FS[0].Special != "@GOLDEN@/etc/default" || z.FS[1].Directory != "/lib/svc/method" || len(z.FS[0].Options) != 2 || z.FS[0].Options[0].Name != "ro" {
+		t.Errorf("file systems %+v", z.FS)
+	}
+}
+
+// TestReadOnlyConfig: the control mounts what is a directory of the image, or is made one.
+func TestReadOnlyConfig(t *testing.T) {
+	l := &Layout{OS: Illumos, Name: "x"}
+	s := strictZone(t, "/etc/default,/opt/web/etc")
+	out, err := l.Zonecfg(s, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"@GOLDEN@    where", "add fs\nset dir=\"/opt/web/etc\"\nset special=\"@GOLDEN@/opt/web/etc\"\nset type=lofs\nadd options [ro,nodevices]\nend\n"} {
+		if !bytes.Contains(out, []byte(want)) {
+			t.Errorf("lacks %q:\n%s", want, out)
+		}
+	}
+	tree := bare(t, Illumos)
+	if err := Apply(tree, s, epoch); err != nil {
+		t.Fatal(err)
+	}
+	if e, err := tree.Stat("opt/web/etc"); err != nil || !e.IsDir() || e.Perm() != 0o755 {
+		t.Errorf("opt/web/etc: %v, %v", e, err)
+	}
+	// Nothing breaks out of the command file, and nothing hides the whole root.
+	for _, dirs := range []string{`/etc/x"`, "/", "/a/../..", "/etc/[a]", "/etc/$x", "/etc/ä"} {
+		s := strictZone(t, dirs)
+		if out, err := l.Zonecfg(s, ""); err == nil || !strings.Contains(err.Error(), "readonly_config") {
+			t.Errorf("%s: %v\n%s", dirs, err, out)
+		}
+		if err := Apply(bare(t, Illumos), s, epoch); err == nil || !strings.Contains(err.Error(), "Z06") {
+			t.Errorf("%s: %v", dirs, err)
+		}
+	}
+	put(t, tree, image.Entry{Name: "etc/file", Mode: 0o644, ModTime: old}, "")
+	r, err := Audit(tree, strictZone(t, "/etc/file"), today)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range r.Controls {
+		if c.ID == "Z06" && (c.Status != Fail || len(c.Findings) != 1 || c.Findings[0].Path != "etc/file") {
+			t.Errorf("got %+v of a file", c)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package profiles
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -98,6 +99,20 @@ func TestRealShellCheck(t *testing.T) {
 		t.Fatal(err)
 	}
 	real(t, "shellcheck", append([]string{"--shell=sh", vnic}, methods...)...)
+}
+
+// TestRealZoneXML validates configurations of zones against the DTDs of illumos, and of OmniOS and SmartOS.
+func TestRealZoneXML(t *testing.T) {
+	wantReal(t)
+	for i, xml := range zoneConfigs(t) {
+		f := filepath.Join(t.TempDir(), fmt.Sprintf("%d.xml", i))
+		if err := os.WriteFile(f, xml, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		for _, dtd := range []string{"zonecfg.dtd.1", "zonecfg-downstream.dtd.1"} {
+			real(t, "xmllint", "--noout", "--nonet", "--nowarning", "--dtdvalid", "testdata/"+dtd, f)
+		}
+	}
 }
 
 // siteTokens are what a site could put for the tokens.

@@ -1,7 +1,13 @@
 package profiles
 
 import (
+	"errors"
+	"fmt"
+	"io/fs"
 	"slices"
+	"strings"
+
+	"github.com/goldenisc/packer-plugin-isc/image"
 )
 
 // A Zone is what controls ask of the configuration of a zone (zonecfg(8)).
@@ -11,6 +17,47 @@ type Zone struct {
 	Exclusive bool     // its own IP stack
 	Processes int      // caps that hold where the layout sets none
 	LWPs      int
+	ReadOnly  []string // subtrees of the root that are mounted read-only from the image
+
+	p *Params // of the selection
+}
+
+// subtree returns the clean name of a directory whose path can stand in any file.
+func subtree(path string) (string, error) {
+	name, err := image.Clean(path)
+	if err == nil && (name == "." || strings.ContainsFunc(name, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("/._-", r)
+	})) {
+		err = errors.New("only letters, digits and /._- can be mounted over")
+	}
+	if err != nil {
+		return "", fmt.Errorf("readonly_config: %q: %w", path, err)
+	}
+	return name, nil
+}
+
+// mountable makes the subtrees that are to be mounted read-only directories: a zone whose mount points
+// are missing does not start.
+func mountable(p *Params) []Edit {
+	var edits []Edit
+	for _, path := range p.List("readonly_config") {
+		edits = append(edits, func(root Root) error {
+			name, err := subtree(path)
+			if err != nil {
+				return err
+			}
+			switch e, err := root.Stat(name); {
+			case errors.Is(err, fs.ErrNotExist):
+				return ensure(root, image.Entry{Name: name, Mode: fs.ModeDir | 0o755, GID: sysOf(p.OS), ModTime: p.Epoch}, nil)
+			case err != nil:
+				return err
+			case !e.IsDir():
+				return &malformedError{name, "is no directory that could be mounted over"}
+			}
+			return nil
+		})
+	}
+	return edits
 }
 
 func (z *Zone) flag(name string) {
@@ -81,5 +128,22 @@ var zoneControls = []Control{
 			},
 			Linux: {How: "dock: a network namespace, or interfaces of a guest", Dock: "the guest has a network of its own: no interface and no namespace of the host's"},
 		},
+	},
+	{
+		ID:    "Z06",
+		Title: "Configuration that nothing in the zone writes is mounted read-only",
+		Why: "Not even root of the zone can change what the host has mounted: services, methods and profiles stay those of the image without a check. " +
+			"On Linux, Z04 and the sandbox of units make the whole root read-only.",
+		Scope: ImageOnly,
+		Parameters: []Parameter{{
+			Name: "readonly_config", Default: "/etc/default,/etc/svc/profile/site,/lib/svc/manifest/site,/lib/svc/method", Type: List,
+			What: "directories that are mounted from the image's golden copy; what is written at the first start, such as /etc/ssh, cannot be",
+		}},
+		On: map[string]Method{Illumos: {
+			How:   "zonecfg resource fs, type lofs, options ro and nodevices: each of ${readonly_config} from the golden copy; they are directories of the image",
+			Globs: []string{"etc/**", "lib/svc/**"},
+			Edits: mountable,
+			Zone:  func(z *Zone) { z.ReadOnly = z.p.List("readonly_config") },
+		}},
 	},
 }

@@ -2,11 +2,13 @@ package profiles
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // zone returns what the controls of a selection, which may be nil, ask of a zone of the layout.
@@ -15,6 +17,7 @@ func (s *Selection) zone(l *Layout) *Zone {
 	if s == nil {
 		return z
 	}
+	z.p = s.params(time.Time{})
 	for _, c := range s.Controls() {
 		if m, ok := c.On[s.os]; ok && m.Zone != nil {
 			m.Zone(z)
@@ -65,15 +68,31 @@ const zonecfgHead = `# Command file for zonecfg -z NAME -f FILE, made by iscadm.
 #   @ROUTER@    its default router
 `
 
-const zonecfgDataset = "#   @DATASET@   the dataset delegated to it, for scratch space and volumes\n"
+const (
+	zonecfgDataset = "#   @DATASET@   the dataset delegated to it, for scratch space and volumes\n"
+	zonecfgGolden  = "#   @GOLDEN@    where the root of the image is mounted in the global zone, read-only\n"
+)
 
 // Tokens are the names that the command file of [Layout.Zonecfg] leaves to the site, as @NAME@.
-var Tokens = []string{"NAME", "ZONEPATH", "PHYSICAL", "ADDRESS", "ROUTER", "DATASET"}
+var Tokens = []string{"NAME", "ZONEPATH", "PHYSICAL", "ADDRESS", "ROUTER", "DATASET", "GOLDEN"}
 
-// Zonecfg returns the command file for zonecfg(8) that configures a zone of the brand (or the
-// default one, if it is empty) for the layout and the controls of the selection, which may be
-// nil. Its comment names the tokens that the site fills in.
-func (l *Layout) Zonecfg(s *Selection, brandName string) ([]byte, error) {
+// A zoneConfig is the configuration of a zone, whatever it is written as. Sizes are bytes; zero means
+// that there is no cap.
+type zoneConfig struct {
+	brand                   string
+	privileges              string // limitpriv
+	lwps, processes, shares int
+	cpus                    float64
+	memory, swap, locked    int64
+	delegate                bool     // a dataset
+	readOnly                []string // subtrees of the root, absolute
+	flags                   []string
+	attrs                   [][2]string // of type string
+}
+
+// zoneConfig returns the configuration of a zone of the brand (or the default one, if it is empty) for
+// the layout and the controls of the selection, which may be nil.
+func (l *Layout) zoneConfig(s *Selection, brandName string) (*zoneConfig, error) {
 	brandName = orElse(brandName, DefaultBrand(l.OS))
 	br, ok := brands[brandName]
 	switch {
@@ -85,91 +104,136 @@ func (l *Layout) Zonecfg(s *Selection, brandName string) ([]byte, error) {
 		return nil, fmt.Errorf("brand %q is for %s, the image is for %s", brandName, br.os, l.OS)
 	}
 	z := s.zone(l)
+	limits := l.Limits
+	if limits == nil {
+		limits = &Limits{}
+	}
+	c := &zoneConfig{
+		brand:      brandName,
+		privileges: strings.Join(append([]string{"default"}, prefixed("!", z.Drop)...), ","),
+		// The caps of the layout go before those of the controls.
+		lwps: cmp.Or(limits.LWPs, z.LWPs), processes: cmp.Or(limits.Processes, z.Processes), shares: limits.Shares, cpus: limits.CPUs,
+		delegate: (l.Scratch != nil || len(l.Volumes) > 0) && br.os == Illumos,
+	}
+	for _, p := range z.ReadOnly {
+		name, err := subtree(p)
+		if err != nil {
+			return nil, err
+		}
+		c.readOnly = append(c.readOnly, "/"+name)
+	}
+	for _, v := range []struct {
+		text string
+		to   *int64
+	}{{limits.Memory, &c.memory}, {limits.MaxSwap, &c.swap}, {limits.Locked, &c.locked}} {
+		if n, err := ParseSize(v.text); err == nil {
+			*v.to = n
+		}
+	}
+	if br.flags {
+		c.flags = z.Flags
+	}
+	if brandName == "lx" {
+		c.attrs = append(c.attrs, [2]string{"kernel-version", "5.10"})
+	}
+	c.attrs = append(c.attrs, [2]string{"isc-image", l.Name})
+	return c, nil
+}
+
+func prefixed(prefix string, words []string) []string {
+	all := make([]string, len(words))
+	for i, w := range words {
+		all[i] = prefix + w
+	}
+	return all
+}
+
+// Zonecfg returns the command file for zonecfg(8) that configures a zone of the brand (or the
+// default one, if it is empty) for the layout and the controls of the selection, which may be
+// nil. Its comment names the tokens that the site fills in.
+func (l *Layout) Zonecfg(s *Selection, brandName string) ([]byte, error) {
+	c, err := l.zoneConfig(s, brandName)
+	if err != nil {
+		return nil, err
+	}
 	var b bytes.Buffer
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	b.WriteString(zonecfgHead)
-	delegate := (l.Scratch != nil || len(l.Volumes) > 0) && br.os == Illumos
-	if delegate {
+	if c.delegate {
 		b.WriteString(zonecfgDataset)
 	}
+	if len(c.readOnly) > 0 {
+		b.WriteString(zonecfgGolden)
+	}
 	line("create -b")
-	line("set brand=%s", brandName)
+	line("set brand=%s", c.brand)
 	line("set zonepath=@ZONEPATH@")
 	line("set autoboot=false")
 	line("set ip-type=exclusive")
-	privs := []string{"default"}
-	for _, p := range z.Drop {
-		privs = append(privs, "!"+p)
+	line("set limitpriv=%q", c.privileges)
+	for _, v := range []struct {
+		name string
+		cap  int
+	}{{"max-lwps", c.lwps}, {"max-processes", c.processes}, {"cpu-shares", c.shares}} {
+		if v.cap > 0 {
+			line("set %s=%d", v.name, v.cap)
+		}
 	}
-	line("set limitpriv=%q", strings.Join(privs, ","))
-	z.caps(l.Limits, line)
+	if c.shares > 0 {
+		line("set scheduling-class=FSS")
+	}
+	for _, dir := range c.readOnly {
+		line("add fs")
+		line("set dir=%q", dir)
+		line("set special=%q", "@GOLDEN@"+dir)
+		line("set type=lofs")
+		line("add options [ro,nodevices]")
+		line("end")
+	}
 	line("add net")
 	line("set physical=@PHYSICAL@")
 	line("set allowed-address=@ADDRESS@")
 	line("set defrouter=@ROUTER@")
 	line("end")
-	if delegate {
+	if c.delegate {
 		line("add dataset")
 		line("set name=@DATASET@")
 		line("end")
 	}
-	memory(l.Limits, line)
-	if br.flags && len(z.Flags) > 0 {
-		line("add security-flags")
-		line("set default=%s", strings.Join(z.Flags, ","))
-		line("set lower=none")
-		line("set upper=all")
-		line("end")
-	}
-	if brandName == "lx" {
-		attr(line, "kernel-version", "5.10")
-	}
-	attr(line, "isc-image", l.Name)
-	line("verify")
-	line("commit")
-	return b.Bytes(), nil
-}
-
-// caps writes the resource controls; those of the layout go before those of the controls.
-func (z *Zone) caps(l *Limits, line func(string, ...any)) {
-	if l == nil {
-		l = &Limits{}
-	}
-	cap := func(name string, set, def int) {
-		if set == 0 {
-			set = def
-		}
-		if set > 0 {
-			line("set %s=%d", name, set)
-		}
-	}
-	cap("max-lwps", l.LWPs, z.LWPs)
-	cap("max-processes", l.Processes, z.Processes)
-	cap("cpu-shares", l.Shares, 0)
-	if l.Shares > 0 {
-		line("set scheduling-class=FSS")
-	}
-}
-
-func memory(l *Limits, line func(string, ...any)) {
-	if l == nil {
-		return
-	}
-	sizes := []struct{ name, value string }{{"physical", l.Memory}, {"swap", l.MaxSwap}, {"locked", l.Locked}}
-	if l.Memory+l.MaxSwap+l.Locked != "" {
+	if c.memory+c.swap+c.locked > 0 {
 		line("add capped-memory")
-		for _, s := range sizes {
-			if n, err := ParseSize(s.value); err == nil {
-				line("set %s=%s", s.name, scaled(n))
+		for _, v := range []struct {
+			name string
+			size int64
+		}{{"physical", c.memory}, {"swap", c.swap}, {"locked", c.locked}} {
+			if v.size > 0 {
+				line("set %s=%s", v.name, scaled(v.size))
 			}
 		}
 		line("end")
 	}
-	if l.CPUs > 0 {
+	if c.cpus > 0 {
 		line("add capped-cpu")
-		line("set ncpus=%s", strconv.FormatFloat(math.Round(l.CPUs*100)/100, 'f', -1, 64))
+		line("set ncpus=%s", strconv.FormatFloat(math.Round(c.cpus*100)/100, 'f', -1, 64))
 		line("end")
 	}
+	if len(c.flags) > 0 {
+		line("add security-flags")
+		line("set default=%s", strings.Join(c.flags, ","))
+		line("set lower=none")
+		line("set upper=all")
+		line("end")
+	}
+	for _, a := range c.attrs {
+		line("add attr")
+		line("set name=%s", a[0])
+		line("set type=string")
+		line("set value=%q", a[1])
+		line("end")
+	}
+	line("verify")
+	line("commit")
+	return b.Bytes(), nil
 }
 
 // scaled writes bytes as zonecfg does, with the largest unit that leaves no rest.
@@ -183,12 +247,4 @@ func scaled(n int64) string {
 		}
 	}
 	return strconv.FormatInt(n, 10)
-}
-
-func attr(line func(string, ...any), name, value string) {
-	line("add attr")
-	line("set name=%s", name)
-	line("set type=string")
-	line("set value=%q", value)
-	line("end")
 }
