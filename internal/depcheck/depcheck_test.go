@@ -129,6 +129,20 @@ func TestRanks(t *testing.T) {
 	}
 }
 
+// TestGoMod keeps the main module installable by go install, which refuses a replace, and free of the SDK.
+func TestGoMod(t *testing.T) {
+	data, err := os.ReadFile(filepath.Join("..", "..", "go.mod"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(data)) {
+		f := strings.Fields(line)
+		if len(f) > 0 && (f[0] == "replace" || slices.Contains(f, "=>")) || strings.Contains(line, "hashicorp/packer") {
+			t.Errorf("go.mod has %q", strings.TrimSpace(line))
+		}
+	}
+}
+
 // TestEveryFolder finds packages that go list leaves out on every system listed.
 func TestEveryFolder(t *testing.T) {
 	root := filepath.Join("..", "..")
