@@ -55,6 +55,17 @@ if [[ -n ${ISC_NIGHTLY-} ]]; then
   fi
   path=$path:$dir
 fi
+# A registry that does not know the referrers API and keeps lists of referrers under tags alone.
+distribution=3.1.2
+if [[ -n ${ISC_NIGHTLY-} ]]; then
+  dir=$cache/distribution@v$distribution
+  if [[ ! -x $dir/registry ]]; then
+    echo "building distribution $distribution" >&2
+    mkdir -p "$dir"
+    (cd "$cache" && GOFLAGS='' CGO_ENABLED=0 GOBIN=$dir go install -trimpath -ldflags '-s -w' "github.com/distribution/distribution/v3/cmd/registry@v$distribution") >&2
+  fi
+  path=$path:$dir
+fi
 # Packer replaces modules, so that go install refuses it: it is built as the main module.
 packer=1.16.0
 dir=$cache/packer@v$packer

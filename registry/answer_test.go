@@ -33,10 +33,12 @@ func answering(data []byte) (*repository, error) {
 	if err != nil {
 		return nil, err
 	}
+	sent := new(secrets)
 	return &repository{
 		repo:     repo,
-		client:   &http.Client{Transport: guard{false, patience{answer(data), time.Minute}}, CheckRedirect: checkRedirect},
+		client:   &http.Client{Transport: guard{false, sent, patience{answer(data), time.Minute}}, CheckRedirect: checkRedirect},
 		resolved: map[string][]byte{},
+		secrets:  sent,
 	}, nil
 }
 

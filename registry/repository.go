@@ -42,6 +42,8 @@ type repository struct {
 	client *http.Client
 	delay  time.Duration // before the second attempt; later ones wait longer
 
+	secrets *secrets
+
 	mu       sync.Mutex
 	resolved map[string][]byte // manifests that came with the resolution of their tag
 }
@@ -64,15 +66,17 @@ func openRepository(ctx context.Context, r Ref, plainHTTP, push bool) (*reposito
 	if push {
 		scope = transport.PushScope
 	}
-	t, err := transport.NewWithContext(ctx, repo.Registry, auth, newTransport(plainHTTP), []string{repo.Scope(scope)})
+	sent := new(secrets)
+	t, err := transport.NewWithContext(ctx, repo.Registry, auth, newTransport(plainHTTP, sent), []string{repo.Scope(scope)})
 	if err != nil {
-		return nil, undetermined(ctx, fmt.Errorf("registry %q: %w", repo.RegistryStr(), foreignError{err}))
+		return nil, undetermined(ctx, fmt.Errorf("registry %q: %w", repo.RegistryStr(), foreignError{err, sent}))
 	}
 	return &repository{
 		repo:     repo,
 		client:   &http.Client{Transport: t, CheckRedirect: checkRedirect},
 		delay:    retryDelay,
 		resolved: map[string][]byte{},
+		secrets:  sent,
 	}, nil
 }
 
@@ -155,11 +159,15 @@ func (r *repository) once(ctx context.Context, q request) (resp *http.Response, 
 	}
 	defer resp.Body.Close()
 	again = resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode >= 500
-	return nil, again, foreignError{transport.CheckError(resp, q.want...)}
+	return nil, again, foreignError{transport.CheckError(resp, q.want...), r.secrets}
 }
 
-// A foreignError has text of the registry in it: nothing for a terminal to obey, and not pages.
-type foreignError struct{ err error }
+// A foreignError has text of the registry in it: nothing for a terminal to obey, not pages, and not what
+// was sent to it in secret.
+type foreignError struct {
+	err     error
+	secrets *secrets
+}
 
 func (e foreignError) Error() string {
 	const most = 500
@@ -168,7 +176,7 @@ func (e foreignError) Error() string {
 			return ' '
 		}
 		return c
-	}, e.err.Error())
+	}, e.secrets.hide(e.err.Error()))
 	if len(s) > most {
 		s = strings.ToValidUTF8(s[:most], "") + "…"
 	}

@@ -2,12 +2,16 @@ package registry
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -30,8 +34,8 @@ func (r refusal) Error() string { return string(r) }
 
 // newTransport is the HTTP below authentication. Nothing is decompressed on the way: digests are
 // of the bytes that are stored.
-func newTransport(plainHTTP bool) http.RoundTripper {
-	return guard{plainHTTP, patience{&http.Transport{
+func newTransport(plainHTTP bool, s *secrets) http.RoundTripper {
+	return guard{plainHTTP, s, patience{&http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
 		DialContext:            (&net.Dialer{Timeout: idleTimeout}).DialContext,
 		ForceAttemptHTTP2:      true,
@@ -43,9 +47,40 @@ func newTransport(plainHTTP bool) http.RoundTripper {
 	}, idleTimeout}}
 }
 
-// guard refuses plain HTTP but to this machine.
+// secrets are what was sent to be let in. A registry that repeats it does not bring it into an error,
+// and so into a log.
+type secrets struct {
+	mu   sync.Mutex
+	list []string
+}
+
+// saw takes in an Authorization header (RFC 7617, RFC 6750).
+func (s *secrets) saw(header string) {
+	_, value, _ := strings.Cut(header, " ")
+	data, _ := base64.StdEncoding.DecodeString(value)
+	_, password, _ := strings.Cut(string(data), ":")
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, secret := range []string{value, password} {
+		if secret != "" && !slices.Contains(s.list, secret) {
+			s.list = append(s.list, secret)
+		}
+	}
+}
+
+func (s *secrets) hide(text string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, secret := range s.list {
+		text = strings.ReplaceAll(text, secret, "…")
+	}
+	return text
+}
+
+// guard refuses plain HTTP but to this machine, and notes what is secret.
 type guard struct {
 	plainHTTP bool
+	secrets   *secrets
 	inner     http.RoundTripper
 }
 
@@ -56,6 +91,7 @@ func (g guard) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		return nil, refusal(fmt.Sprintf("plain HTTP to %q is not allowed", req.URL.Host))
 	}
+	g.secrets.saw(req.Header.Get("Authorization"))
 	return g.inner.RoundTrip(req)
 }
 

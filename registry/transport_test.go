@@ -17,7 +17,7 @@ func TestPlainHTTP(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := (guard{false, nil}).RoundTrip(req); err == nil || !strings.Contains(err.Error(), "plain HTTP") {
+		if _, err := (guard{inner: nil}).RoundTrip(req); err == nil || !strings.Contains(err.Error(), "plain HTTP") {
 			t.Errorf("%s: %v", host, err)
 		}
 	}

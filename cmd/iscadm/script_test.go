@@ -25,8 +25,10 @@ func TestMain(m *testing.M) {
 			os.Exit(status)
 		},
 		"sigstore-kms-test": plugin,
-		"zfs":               func() { os.Exit(zfsfake.Main("zfs", os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) },
-		"zpool":             func() { os.Exit(zfsfake.Main("zpool", os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) },
+
+		"docker-credential-test": credentialHelper,
+		"zfs":                    func() { os.Exit(zfsfake.Main("zfs", os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) },
+		"zpool":                  func() { os.Exit(zfsfake.Main("zpool", os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) },
 	})
 }
 
