@@ -153,6 +153,13 @@ var loginControls = []Control{
 			Linux:   {How: "no NOPASSWD, !authenticate or rule of ALL for ALL in sudoers", Globs: sudoers, Needs: sudoers, Check: checkSudoers},
 		},
 	},
+	{
+		ID:    "E33",
+		Title: "No password is guessed at once",
+		Why:   "An account whose password is empty, its own name or one of the few that everybody tries is open to everybody.",
+		On: everywhere("etc/shadow: no hash ($1$, $5$, $6$ of crypt(3)) is of the account's name, of nothing, or of "+strings.Join(guesses[1:], ", "),
+			[]string{"etc/shadow"}, nil, checkGuessable),
+	},
 }
 
 // peopleOf returns the names of accounts whose number is at least first, but for those of nobody.
