@@ -2,10 +2,12 @@ package profiles
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 
 	"github.com/goldenisc/packer-plugin-isc/image"
+	"github.com/goldenisc/packer-plugin-isc/internal/basetest"
 )
 
 // A counting root counts what is read of the content of its files.
@@ -26,9 +28,9 @@ func (c *counting) ReadFile(name string) ([]byte, error) {
 // opened, and is not read again.
 func TestAuditReads(t *testing.T) {
 	const large = 1 << 20
-	for _, os := range Platforms {
-		t.Run(os, func(t *testing.T) {
-			tree := violating(t, os)
+	for _, system := range Platforms {
+		t.Run(system, func(t *testing.T) {
+			tree := violating(t, system)
 			var small int64
 			for e := range tree.All() {
 				small += e.Size
@@ -44,7 +46,7 @@ func TestAuditReads(t *testing.T) {
 				total += int64(len(data))
 			}
 			c := &counting{Tree: tree, reads: map[string]int{}}
-			if _, err := Audit(c, baseline(t, os, nil), today); err != nil {
+			if _, err := Audit(c, baseline(t, system, nil), today); err != nil {
 				t.Fatal(err)
 			}
 			for name := range c.reads {
@@ -65,4 +67,37 @@ func sum(m map[string]int) (n int) {
 		n += v
 	}
 	return n
+}
+
+// BenchmarkRealAudit is what applying and auditing the profile adds to the build of a Debian root of
+// 400 MB and 16,000 entries.
+func BenchmarkRealAudit(b *testing.B) {
+	if os.Getenv("ISC_REAL") == "" {
+		b.Skip("ISC_REAL is not set: no Debian root")
+	}
+	name, err := basetest.Debian(b.Context(), basetest.BenchDebian)
+	if err != nil {
+		b.Fatal(err)
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer f.Close()
+	tree, err := image.ReadTar(b.Context(), f, image.Options{Dir: b.TempDir()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer tree.Close()
+	s := baseline(b, Linux, nil)
+	c := &counting{Tree: tree, reads: map[string]int{}}
+	for b.Loop() {
+		if err := Apply(c, s, epoch); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := Audit(c, s, today); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(c.bytes)/float64(b.N)/(1<<20), "MiB-read/op")
 }
