@@ -94,6 +94,17 @@ var warningControls = []Control{
 			Linux: needed(setAssignment, "etc/vsftpd.conf", "banner_file", "/etc/issue"),
 		},
 	},
+	{
+		ID:    "W04",
+		Title: "The boot menu says what starts",
+		Why:   "Whoever stands at a console sees that this is no machine to be repaired in place.",
+		On: map[string]Method{Illumos: {
+			How:   "boot/loader.conf.local: loader_menu_title=\"Immutable Service Container\" (loader.conf(5)); a zone has no boot menu",
+			Globs: []string{"boot/loader.conf.local"},
+			Needs: bootLoader,
+			Edits: settings(setAssignment, "boot/loader.conf.local", "loader_menu_title", `"Immutable Service Container"`),
+		}},
+	},
 }
 
 var displayPrograms = []string{
