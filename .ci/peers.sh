@@ -5,7 +5,7 @@
 set -euo pipefail
 
 packages=(
-  attr busybox-static cryptsetup-bin dosfstools e2fsprogs erofs-utils gdisk libarchive-tools libvmdk-utils libxml2-utils mmdebstrap
+  attr busybox-static cryptsetup-bin dosfstools e2fsprogs erofs-utils gdisk grub-common grub-efi-amd64-bin libarchive-tools libvmdk-utils libxml2-utils mmdebstrap
   mtree-netbsd qemu-user-static openssl ovmf pigz qemu-system-x86 qemu-utils sbsigntool shellcheck skopeo systemd tar uidmap umoci virt-v2v zstd
 )
 modules=(
@@ -66,22 +66,28 @@ if [[ -n ${ISC_NIGHTLY-} ]]; then
   fi
   path=$path:$dir
 fi
-# Packer replaces modules, so that go install refuses it: it is built as the main module.
-packer=1.16.0
-dir=$cache/packer@v$packer
-if [[ ! -x $dir/packer ]]; then
-  echo "building packer $packer" >&2
+# Packer replaces modules, so that go install refuses it: it is built as the main module. The older one,
+# like cosign's, is for the night and goes by another name.
+packer() {
+  local version=$1 name=$2 dir=$cache/packer@v$1
+  path=$path:$dir
+  [[ ! -x $dir/$name ]] || return 0
+  echo "building packer $version" >&2
   work=$(mktemp -d)
   trap 'chmod -R u+w "$work"; rm -rf "$work"' EXIT
   (
     cd "$work"
-    source=$(GOFLAGS='' go mod download -json "github.com/hashicorp/packer@v$packer" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p')
+    source=$(GOFLAGS='' go mod download -json "github.com/hashicorp/packer@v$version" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p')
     cp -r "$source" source
     chmod -R u+w source
     cd source
     mkdir -p "$dir"
     GOFLAGS=-buildvcs=false CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o "$dir/packer.new" .
-    mv "$dir/packer.new" "$dir/packer"
+    mv "$dir/packer.new" "$dir/$name"
   ) >&2
+}
+if [[ -n ${ISC_NIGHTLY-} ]]; then
+  packer 1.15.0 packer-1.15
 fi
-echo "$path:$dir"
+packer 1.16.0 packer
+echo "$path"

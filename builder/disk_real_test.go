@@ -172,7 +172,7 @@ qcow2 {
 	}
 	unpack(t, m, dir, map[string]string{"ova": "web.ova", "qcow2": "web.qcow2"})
 	runIn(t, dir, "tar -xf web.ova && qemu-img compare -f vmdk -F qcow2 web-1.4.0-disk1.vmdk web.qcow2")
-	console := boot(t, dir, "web-1.4.0-disk1.vmdk")
+	console := boot(t, dir, "web-1.4.0-disk1.vmdk", "ova-boot.log", marker, "Read-only file system")
 	for _, want := range []string{marker, " / erofs ro", " /scratch ext4", "partition", "Read-only file system"} {
 		if !strings.Contains(console, want) {
 			t.Errorf("no %q on the console", want)
@@ -180,15 +180,15 @@ qcow2 {
 	}
 }
 
-// boot starts a machine with a disk on AHCI until it says the marker, and returns its console, which
-// is kept in the cache folder of the tests.
-func boot(t *testing.T, dir, disk string) string {
+// boot starts a machine with a disk on AHCI until its console says these texts, one after the other. It
+// returns the console, which is kept as a log in the cache folder of the tests.
+func boot(t *testing.T, dir, disk, log string, until ...string) string {
 	t.Helper()
 	cache, err := basetest.CacheDir()
 	if err != nil {
 		t.Fatal(err)
 	}
-	log := filepath.Join(cache, "ova-boot.log")
+	log = filepath.Join(cache, log)
 	os.Remove(log)
 	vars, err := os.ReadFile("/usr/share/OVMF/OVMF_VARS_4M.fd")
 	if err != nil {
@@ -218,7 +218,13 @@ func boot(t *testing.T, dir, disk string) string {
 	}()
 	for {
 		console, _ := os.ReadFile(log)
-		if _, rest, ok := strings.Cut(string(console), marker); ok && strings.Contains(rest, "Read-only file system") {
+		rest, ok := string(console), true
+		for _, text := range until {
+			if ok {
+				_, rest, ok = strings.Cut(rest, text)
+			}
+		}
+		if ok {
 			return string(console)
 		}
 		select {
@@ -229,7 +235,7 @@ func boot(t *testing.T, dir, disk string) string {
 		case <-time.After(time.Second):
 		}
 		if ctx.Err() != nil {
-			t.Errorf("no %q within minutes: see %s", marker, log)
+			t.Errorf("no %q within minutes: see %s", until, log)
 			return string(console)
 		}
 	}

@@ -130,3 +130,23 @@ life /dev disk
 		zfstest.Same(t, "pool of a disk, version "+version[1:], want, listing("disk"+version))
 	}
 }
+
+// TestRealIllumosFirmware boots the disk of an illumos root whose loader is GRUB: the firmware must find
+// what is said to be loader64.efi on the disk, and that must find the pool and read the root in it.
+func TestRealIllumosFirmware(t *testing.T) {
+	needReal(t, "qemu-system-x86_64", "grub-mkimage")
+	dir, root := t.TempDir(), illumosRoot(t)
+	put(t, filepath.Join(dir, "early.cfg"), `serial --unit=0
+terminal_output serial
+zfsinfo (hd0,gpt2)
+cat (hd0,gpt2)/ROOT/web/@/boot/loader.conf
+cat (hd0,gpt2)/ROOT/web/@golden/boot/loader.conf
+`)
+	runIn(t, dir, "grub-mkimage -O x86_64-efi -p / -c early.cfg -o '"+root+"/boot/loader64.efi' part_gpt zfs zfsinfo serial terminal cat")
+	m, _, err := buildSpec(t, dir, zfsSpec("illumos", "1", "dir:"+filepath.ToSlash(root), "vmdk {}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	unpack(t, m, dir, map[string]string{"vmdk": "web.vmdk"})
+	boot(t, dir, "web.vmdk", "illumos-boot.log", "rpool", "autoboot_delay", "autoboot_delay")
+}

@@ -7,7 +7,7 @@
 #
 # On an illumos host, as root, it looks at a copy of the disk: partitions, boot blocks, pool, boot environment, boot archive, scrub. On
 # any other it boots a copy in QEMU, by EFI (OVMF=FILE names the firmware) or with the argument bios without, and waits for the console: the image needs
-# console="ttya,text" in /boot/loader.conf.local. TIMEOUT is how long, in seconds; without KVM it may take ten minutes.
+# console="ttya,text" in /boot/loader.conf.local. TIMEOUT is how long, in seconds; ACCEL=kvm makes it fast where that is to be had.
 set -u
 
 disk=${1:?usage: $0 DISK [bios]}
@@ -80,7 +80,7 @@ else
 	set -- -machine q35 -m 2048 -display none -serial "file:$work/console" -no-reboot \
 		-drive "file=$work/disk,format=raw,if=none,id=disk" -device ide-hd,drive=disk,bus=ide.0 -nic user,model=e1000
 	[ "$firmware" = bios ] || set -- "$@" -bios "${OVMF:-/usr/share/ovmf/OVMF.fd}"
-	[ ! -w /dev/kvm ] || set -- "$@" -accel kvm
+	set -- "$@" -accel "${ACCEL:-tcg}" -cpu max
 	: >"$work/console"
 	qemu-system-x86_64 "$@" &
 	qemu=$!
