@@ -330,7 +330,7 @@ func (h *Host) job(ctx context.Context, in *Instance) (*Job, Platform, error) {
 		return nil, nil, err
 	}
 	c := *in
-	j := &Job{Golden: g, Instance: &c, Dir: filepath.Join(h.dir, "instances", in.Name), Progress: h.Progress}
+	j := &Job{Golden: g, Instance: &c, Dir: filepath.Join(h.dir, "instances", in.Name), Progress: h.Progress, lock: lockFile(h.instanceLock(in.Name))}
 	if err := os.MkdirAll(j.Dir, 0o700); err != nil {
 		return nil, nil, err
 	}

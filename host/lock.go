@@ -19,8 +19,8 @@ var ErrBusy = errors.New("another command is working on it")
 // give a lock up when any descriptor of the file is closed.
 var held = struct {
 	sync.Mutex
-	paths map[string]bool
-}{paths: map[string]bool{}}
+	paths map[string]*os.File
+}{paths: map[string]*os.File{}}
 
 // lock takes the lock file of this path, waiting up to wait, and returns what gives it up.
 // The file stays: removing it would let two take "the" lock.
@@ -57,7 +57,7 @@ func lock(ctx context.Context, path string, wait time.Duration) (unlock func(), 
 func lockOnce(path string) (*os.File, error) {
 	held.Lock()
 	defer held.Unlock()
-	if held.paths[path] {
+	if held.paths[path] != nil {
 		return nil, nil
 	}
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
@@ -69,8 +69,20 @@ func lockOnce(path string) (*os.File, error) {
 		f.Close()
 		return nil, err
 	}
-	held.paths[path] = true
+	held.paths[path] = f
 	return f, nil
+}
+
+// lockFile returns the file of a lock that this process has. A child that is given it has the lock,
+// too, after the process was killed, where locks are of the file and not of the process.
+func lockFile(path string) *os.File {
+	held.Lock()
+	defer held.Unlock()
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil
+	}
+	return held.paths[path]
 }
 
 // stateWait is how long the state, whose changes take milliseconds, is waited for.

@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -92,6 +93,7 @@ type Job struct {
 	Progress image.Progress
 
 	save func() error
+	lock *os.File // of the instance
 }
 
 // Journal notes durably how far the operation is.

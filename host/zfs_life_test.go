@@ -3,6 +3,7 @@ package host_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net"
 	"os"
@@ -234,9 +235,37 @@ func zfsRefusals(t *testing.T, pool string) {
 	}
 }
 
-// zfsKill kills each operation at many points: the next command finds the instance as it was or
-// complete, and nothing else in the pool.
-func zfsKill(t *testing.T, pool, mount string, rounds int) {
+// killAt runs the operation in another process, which is killed when it starts its nth command of
+// zfs(8), while that goes on. It reports whether the process had ended by itself.
+func killAt(t *testing.T, c crash, n int) bool {
+	t.Helper()
+	job, err := json.Marshal(c)
+	ok(t, err)
+	zfs, err := exec.LookPath("zfs")
+	ok(t, err)
+	dir := t.TempDir()
+	shim := fmt.Sprintf("#!/bin/sh\necho >>%q\n[ $(wc -l <%q) -ne %d ] || kill -9 $PPID\nexec %q \"$@\"\n", dir+"/n", dir+"/n", n, zfs)
+	ok(t, os.WriteFile(filepath.Join(dir, "zfs"), []byte(shim), 0o700))
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "HOST_TEST_CRASH="+string(job), "PATH="+dir+":"+os.Getenv("PATH"))
+	// No pipes: what outlives the process would be waited for.
+	f, err := os.Create(filepath.Join(dir, "log"))
+	ok(t, err)
+	defer f.Close()
+	cmd.Stderr = f
+	if err := cmd.Run(); err == nil {
+		return true
+	}
+	if cmd.ProcessState.ExitCode() != -1 {
+		log, _ := os.ReadFile(f.Name())
+		t.Fatalf("%s, command %d: %s", c.Op, n, log)
+	}
+	return false
+}
+
+// zfsKill kills each operation at every command of zfs(8), or every so many: the next command finds
+// the instance as it was or complete, and nothing else in the pool.
+func zfsKill(t *testing.T, pool, mount string, stride int) {
 	one, two := zfsVersions(t)
 	saved := func(v *host.Verified) string {
 		data, err := json.Marshal(savedImage{v.Digest, v.Config, v.Source.(hosttest.Source)})
@@ -247,10 +276,10 @@ func zfsKill(t *testing.T, pool, mount string, rounds int) {
 	}
 	files := map[*host.Verified]string{one: saved(one), two: saved(two)}
 	root := filepath.Join(mount, "web01", "root")
-	for _, op := range []string{"import", "increment", "clone", "reset", "keep", "snapshot", "rollback", "upgrade", "destroy"} {
+	for i, op := range []string{"import", "increment", "clone", "reset", "keep", "snapshot", "rollback", "upgrade", "destroy"} {
 		t.Run(op, func(t *testing.T) {
-			killed, step := 0, 5*time.Millisecond
-			for round := range rounds {
+			killed := 0
+			for n, done := 1+i%min(stride, 2), false; !done; n += stride {
 				c := crash{Op: op, State: t.TempDir(), Place: pool, Platform: "zfs", Image: files[one]}
 				h := open(t, c.State)
 				imp := func(v *host.Verified) {
@@ -278,23 +307,21 @@ func zfsKill(t *testing.T, pool, mount string, rounds int) {
 					}
 					ok(t, os.WriteFile(filepath.Join(root, "usr/drift"), nil, 0o600))
 				}
-				if kill(t, c, time.Duration(round)*step) {
-					step = max(step*2/3, time.Millisecond)
-				} else {
+				if done = killAt(t, c, n); !done {
 					killed++
 				}
 				h = open(t, c.State)
-				// A child of the killed process that has not become zfs(8) yet has its lock.
-				for range 20 {
+				// The command that goes on has the lock.
+				for range 40 {
 					s, err := h.View()
 					ok(t, err)
-					if in := s.Instance("web01"); in == nil || in.Pending == nil || len(h.Recovered) > 0 {
+					if in := s.Instance("web01"); in == nil || in.Pending == nil {
 						break
 					}
 					time.Sleep(50 * time.Millisecond)
 					h = open(t, c.State)
 				}
-				t.Logf("round %d: %q", round, h.Recovered)
+				t.Logf("command %d: %q", n, h.Recovered)
 				s, err := h.View()
 				ok(t, err)
 				switch c.Op {
@@ -337,6 +364,7 @@ func zfsKill(t *testing.T, pool, mount string, rounds int) {
 			if killed == 0 {
 				t.Error("nothing was killed")
 			}
+			t.Logf("%s: killed at %d commands", op, killed)
 		})
 	}
 }
@@ -374,9 +402,11 @@ func TestZFSHere(t *testing.T) {
 		t.Run("Far", func(t *testing.T) { zfsLife(t, pool, place, mount) })
 	}
 	t.Run("Refusals", func(t *testing.T) { zfsRefusals(t, pool) })
-	rounds, err := strconv.Atoi(os.Getenv("HOST_TEST_ROUNDS"))
-	ok(t, err)
-	t.Run("Kill", func(t *testing.T) { zfsKill(t, pool, mount, rounds) })
+	stride := 4
+	if os.Getenv("ISC_NIGHTLY") == "1" {
+		stride = 1
+	}
+	t.Run("Kill", func(t *testing.T) { zfsKill(t, pool, mount, stride) })
 }
 
 // staticTest builds this test program so that it runs anywhere.
@@ -400,14 +430,14 @@ cd "$1"; truncate -s 512M disk
 zpool create -o ashift=9 -m "$1/mnt" isc "$1/disk"
 mkdir -p home/.ssh /run/sshd
 ssh-keygen -q -t ed25519 -N '' -f host; ssh-keygen -q -t ed25519 -N '' -f user
-port=$3
+port=$2
 echo "[127.0.0.1]:$port $(cat host.pub)" > home/.ssh/known_hosts
 printf '%s\n' "ListenAddress 127.0.0.1" "Port $port" "HostKey $1/host" "AuthorizedKeysFile $1/user.pub" "StrictModes no" "UsePAM no" "PidFile none" "PermitRootLogin yes" > sshd
 /usr/sbin/sshd -D -E sshd.log -f sshd &
 sshd=$!
 trap 'kill $sshd' EXIT
 export HOME=$1/home HOST_TEST_FAR="ssh://root@127.0.0.1:$port/isc?key=$1/user"
-HOST_TEST_ZFS="isc:$1/mnt" HOST_TEST_ROUNDS=${2} "$1/host.test" -test.v -test.run '^TestZFSHere$'
+HOST_TEST_ZFS="isc:$1/mnt" "$1/host.test" -test.v -test.run '^TestZFSHere$'
 zpool scrub isc
 while zpool status isc | grep -q 'in progress'; do sleep 1; done
 zpool status isc | grep -q 'errors: No known data errors'
@@ -417,7 +447,7 @@ zpool status isc | grep -q 'errors: No known data errors'
 	ok(t, err)
 	port := l.Addr().(*net.TCPAddr).Port
 	l.Close()
-	out, good := zfstest.Run(t, "fuse", script, dir, "3", strconv.Itoa(port))
+	out, good := zfstest.Run(t, "fuse", script, dir, strconv.Itoa(port))
 	t.Log(zfsPassed(out))
 	if !good {
 		t.Errorf("%s", out)
@@ -428,7 +458,7 @@ zpool status isc | grep -q 'errors: No known data errors'
 func zfsPassed(out string) string {
 	var lines []string
 	for line := range strings.Lines(out) {
-		if strings.Contains(line, "--- ") || strings.Contains(line, " took ") {
+		if strings.Contains(line, "--- ") || strings.Contains(line, " took ") || strings.Contains(line, ": killed at ") {
 			lines = append(lines, line)
 		}
 	}
@@ -444,7 +474,7 @@ truncate -s 700M /tmp/disk
 zpool create -o ashift=12 -O xattr=sa -m /tmp/mnt isc /tmp/disk
 zfs create isc/place
 export HOME=/tmp
-HOST_TEST_ZFS=isc/place:/tmp/mnt/place HOST_TEST_ROUNDS=3 /in/host.test -test.v -test.run '^TestZFSHere$/^Life$'
+HOST_TEST_ZFS=isc/place:/tmp/mnt/place /in/host.test -test.v -test.run '^TestZFSHere$/^Life$'
 sync; zpool scrub -w isc
 zpool status isc | grep -q 'errors: No known data errors'
 `), 0o600))

@@ -259,15 +259,8 @@ func (z *zfsJob) recover(ctx context.Context) (bool, error) {
 		}
 		return true, z.swap(ctx)
 	}
-	if fresh := z.view[z.sub(zfsNewRoot)]; fresh != nil {
-		if fresh.mounted {
-			if err := z.p.patiently(ctx, "unmount", fresh.name); err != nil {
-				return true, err
-			}
-		}
-		if err := z.p.patiently(ctx, "destroy", "-r", fresh.name); err != nil {
-			return true, err
-		}
+	if err := z.discard(ctx); err != nil {
+		return true, err
 	}
 	if pending.Op == opRollback {
 		// Whether the root is the old one or that of the snapshot, nothing of it is known.
@@ -282,4 +275,22 @@ func (z *zfsJob) recover(ctx context.Context) (bool, error) {
 	}
 	_, err := z.inner(ctx)
 	return true, err
+}
+
+// discard destroys a new root that is half-made.
+func (z *zfsJob) discard(ctx context.Context) error {
+	fresh := z.view[z.sub(zfsNewRoot)]
+	if fresh == nil {
+		return nil
+	}
+	if fresh.mounted {
+		if err := z.p.patiently(ctx, "unmount", fresh.name); err != nil {
+			return err
+		}
+	}
+	if err := z.p.patiently(ctx, "destroy", "-r", fresh.name); err != nil {
+		return err
+	}
+	delete(z.view, fresh.name)
+	return nil
 }

@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"strings"
 	"time"
@@ -122,14 +123,18 @@ func (t *tail) also(w io.Writer) io.Writer {
 }
 
 // Local runs commands on this machine, with its environment.
-type Local struct{}
+type Local struct {
+	// Files are handed to the program, as descriptors from 3: locks that it keeps if this process
+	// is killed. There is no such thing on Windows.
+	Files []*os.File
+}
 
 // waitDelay is how long streams may stay open after the program has ended, because it left another
 // one behind that holds them.
 const waitDelay = 5 * time.Second
 
 // Run runs the command.
-func (Local) Run(ctx context.Context, c Command) error {
+func (l Local) Run(ctx context.Context, c Command) error {
 	if err := check(c.Args, false); err != nil {
 		return err
 	}
@@ -137,6 +142,7 @@ func (Local) Run(ctx context.Context, c Command) error {
 	var said tail
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.Stdin, c.Stdout, said.also(c.Stderr)
 	cmd.WaitDelay = waitDelay
+	cmd.ExtraFiles = l.Files
 	err := cmd.Run()
 	var exit *exec.ExitError
 	if ctx.Err() != nil {
