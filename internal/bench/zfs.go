@@ -83,7 +83,7 @@ func (b *bench) zfs(ctx context.Context) error {
 	fmt.Printf("| stream read, verified, all contents read | %.2f GB/s | | ≥ 1 GB/s |\n", speed(full, read))
 	fmt.Printf("| pool made and read whole | %.2f GB/s | | |\n", speed(full, pool))
 	fmt.Printf("| increment for a changed file of 4 KiB | %d bytes | zfs send -i %d bytes | ≤ 64 KiB, ≤ 1.1 × |\n", increment, theirs)
-	return nil
+	return b.reset(ctx)
 }
 
 // median returns that of the CPU times f takes, after one run that warms the caches.
