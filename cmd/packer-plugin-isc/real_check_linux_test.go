@@ -266,7 +266,7 @@ func (p *packer) nobody(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	program, err := exec.LookPath("packer")
+	program, err := exec.LookPath(p.program)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -285,7 +285,7 @@ func (p *packer) nobody(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	p.program = filepath.Join(bin, "packer")
+	p.program = filepath.Join(bin, filepath.Base(program))
 	p.env = []string{
 		"CHECKPOINT_DISABLE=1", "PACKER_NO_COLOR=1", "HOME=" + home, "TMPDIR=" + filepath.Join(top, "tmp"), "SOURCE_DATE_EPOCH=1700000000",
 		"PACKER_PLUGIN_PATH=" + filepath.Join(home, "plugins"), "PACKER_CONFIG_DIR=" + filepath.Join(home, "config"),

@@ -6,6 +6,8 @@
 // the file is gone.
 package main
 
+//lint:file-ignore ST1005 The words are those of the real commands.
+
 import (
 	"encoding/json"
 	"errors"
