@@ -85,6 +85,9 @@ packer() {
     GOFLAGS=-buildvcs=false CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o "$dir/packer.new" .
     mv "$dir/packer.new" "$dir/$name"
   ) >&2
+  chmod -R u+w "$work"
+  rm -rf "$work"
+  trap - EXIT
 }
 if [[ -n ${ISC_NIGHTLY-} ]]; then
   packer 1.15.0 packer-1.15
