@@ -6,7 +6,7 @@ set -euo pipefail
 
 packages=(
   attr busybox-static cryptsetup-bin dosfstools e2fsprogs erofs-utils gdisk grub-common grub-efi-amd64-bin libarchive-tools libvmdk-utils libxml2-utils mmdebstrap
-  mtree-netbsd qemu-user-static openssl ovmf pigz qemu-system-x86 qemu-utils sbsigntool shellcheck skopeo systemd tar uidmap umoci virt-v2v zstd
+  mtree-netbsd qemu-user-static openssh-client openssh-server openssl ovmf pigz qemu-system-x86 qemu-utils sbsigntool shellcheck skopeo systemd tar uidmap umoci virt-v2v zstd
 )
 modules=(
   github.com/google/go-containerregistry/cmd/crane@v0.22.1
