@@ -80,7 +80,7 @@ func (a *app) acquire(ctx context.Context, h *host.Host, name, platform string, 
 	}
 	layout, ok := store.(*registry.Layout)
 	if !ok {
-		dir := filepath.Join(h.Dir(), "staging", strings.TrimPrefix(m.Digest(), "sha256:"))
+		dir := filepath.Join(stagingDir(h), strings.TrimPrefix(m.Digest(), "sha256:"))
 		if layout, err = a.stage(ctx, ref, m.Digest(), dir); err != nil {
 			return nil, err
 		}
@@ -100,6 +100,9 @@ func (a *app) acquire(ctx context.Context, h *host.Host, name, platform string, 
 	}
 	return in, q.note(ctx)
 }
+
+// stagingDir is where pulls keep what they have, so that one that broke off goes on from there.
+func stagingDir(h *host.Host) string { return filepath.Join(h.Dir(), "staging") }
 
 // An acquisition is one image on its way into the host.
 type acquisition struct {

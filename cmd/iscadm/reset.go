@@ -2,8 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -117,7 +122,7 @@ func newPrune(a *app) *cobra.Command {
 	var s stateFlag
 	c := &cobra.Command{
 		Use:   "prune",
-		Short: "Remove the images that no instance is made of",
+		Short: "Remove the images that no instance is made of, and what pulls that were given up left",
 		Args:  cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			h, err := a.host(c.Context(), s)
@@ -131,9 +136,30 @@ func newPrune(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if err := removeOld(stagingDir(h), time.Now().Add(-givenUp)); err != nil {
+				return err
+			}
 			return a.document(append([]host.Image{}, gone...))
 		},
 	}
 	s.flags(c)
 	return c
+}
+
+// givenUp is how long nothing was added to a pull that nobody goes on with.
+const givenUp = 24 * time.Hour
+
+// removeOld removes what is in a folder and was not changed since.
+func removeOld(dir string, since time.Time) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, e := range entries {
+		info, e2 := e.Info()
+		if e2 == nil && info.ModTime().Before(since) {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
+		}
+	}
+	return err
 }
