@@ -121,9 +121,12 @@ func (h *Host) lockInstance(ctx context.Context, name string) (func(), error) {
 	return unlock, nil
 }
 
-// lockContent takes the lock of the images, whose name no instance's can be.
+// contentLock is the lock of the images, whose name no instance's can be.
+func (h *Host) contentLock() string { return filepath.Join(h.dir, "locks", ".content") }
+
+// lockContent takes the lock of the images.
 func (h *Host) lockContent(ctx context.Context, wait time.Duration) (func(), error) {
-	unlock, err := lock(ctx, filepath.Join(h.dir, "locks", ".content"), wait)
+	unlock, err := lock(ctx, h.contentLock(), wait)
 	if err != nil {
 		return nil, fmt.Errorf("images of %q: %w", h.dir, err)
 	}

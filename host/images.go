@@ -91,7 +91,7 @@ func (h *Host) importImage(ctx context.Context, platform string, v *Verified) (*
 		_, err = newRules(g.Config)
 	}
 	if err == nil {
-		g.Place = place
+		g.Place, g.lock = place, lockFile(h.contentLock())
 		err = p.Import(ctx, g, v)
 	}
 	if err != nil {
@@ -224,7 +224,7 @@ func (h *Host) Prune(ctx context.Context) ([]Image, error) {
 		}
 		for _, name := range m.Platforms {
 			if p, _, place, err := copyAt(name); err == nil {
-				g.Place = place
+				g.Place, g.lock = place, lockFile(h.contentLock())
 				if err := p.Remove(ctx, g); err != nil {
 					return gone, err
 				}

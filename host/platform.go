@@ -83,6 +83,7 @@ type Golden struct {
 	Place   string // of a Placer: where the golden copy is to be, or is
 
 	store store
+	lock  *os.File // of all images, while one is imported or removed
 }
 
 // A Job is one operation on one instance.

@@ -68,7 +68,7 @@ func goldenOf(p *pool, v poolView, digest string) *dataset {
 }
 
 func (z zfsPlatform) Import(ctx context.Context, g *Golden, v *Verified) error {
-	p, err := openPool(ctx, g.Place)
+	p, err := openPool(ctx, g.Place, g.lock)
 	if err != nil {
 		return err
 	}
@@ -515,7 +515,7 @@ func (zfsPlatform) compare(ctx context.Context, g *Golden, s *staged, a *image.A
 // Remove destroys the golden snapshot, which stays as long as evidence is a clone of it, and
 // datasets that have none left.
 func (z zfsPlatform) Remove(ctx context.Context, g *Golden) error {
-	p, err := openPool(ctx, g.Place)
+	p, err := openPool(ctx, g.Place, g.lock)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -65,8 +66,9 @@ func checkDataset(name string) error {
 // commands may have none of them.
 const farPath = "PATH=/usr/sbin:/sbin:/usr/local/sbin:/usr/bin:/bin:/usr/local/bin"
 
-// openPool connects to a place.
-func openPool(ctx context.Context, place string) (*pool, error) {
+// openPool connects to a place. Commands here that outlive this process keep the lock, which may be
+// nil: nobody makes good what they still change.
+func openPool(ctx context.Context, place string, lock *os.File) (*pool, error) {
 	t, far, dataset, err := parsePlace(place)
 	if err != nil {
 		return nil, err
@@ -80,6 +82,9 @@ func openPool(ctx context.Context, place string) (*pool, error) {
 		p.run, p.close = c, c.Close
 		p.program = []string{"env", farPath, "LC_ALL=C", "zfs"}
 		return p, nil
+	}
+	if lock != nil && runtime.GOOS != "windows" {
+		p.run = remote.Local{Files: []*os.File{lock}}
 	}
 	p.program = []string{"zfs"}
 	if _, err := exec.LookPath("zfs"); err != nil {

@@ -8,9 +8,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
 	"path"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,15 +25,11 @@ type zfsJob struct {
 	view poolView
 }
 
-// with connects to the instance's place for one operation. A command that outlives this process
-// keeps the lock of the instance: nobody recovers what it still changes.
+// with connects to the instance's place for one operation.
 func (zfsPlatform) with(ctx context.Context, j *Job, f func(*zfsJob) error) error {
-	p, err := openPool(ctx, j.Instance.Place)
+	p, err := openPool(ctx, j.Instance.Place, j.lock)
 	if err != nil {
 		return err
-	}
-	if !p.far && j.lock != nil && runtime.GOOS != "windows" {
-		p.run = remote.Local{Files: []*os.File{j.lock}}
 	}
 	z := &zfsJob{Job: j, p: p, name: p.dataset + "/" + j.Instance.Name}
 	if z.view, err = p.view(ctx); err == nil {
