@@ -250,6 +250,9 @@ func (a *app) systemOf(ctx context.Context, root string) (string, error) {
 func (a *app) controls(r *profiles.Report) {
 	for _, c := range r.Controls {
 		a.printf("%-4s %-15s %s\n", c.ID, c.Status, c.Title)
+		if c.Reason != "" && (c.Status != profiles.NotApplicable || a.verbose) {
+			a.printf("     %s\n", c.Reason)
+		}
 		if c.Status != profiles.Fail && !a.verbose {
 			continue
 		}
