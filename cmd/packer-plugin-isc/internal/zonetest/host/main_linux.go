@@ -18,6 +18,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -277,7 +278,7 @@ func zoneadm(args []string) error {
 		}
 		hold(verb)
 		z.State = "installed"
-		return errors.Join(z.unmount(), z.save())
+		return errors.Join(z.kill(), z.unmount(), z.save())
 	case "uninstall":
 		switch {
 		case up:
@@ -434,6 +435,11 @@ func zlogin(args []string) error {
 	if err := os.Chdir(z.root()); err != nil {
 		return err
 	}
+	// Halting the zone ends it.
+	syscall.Setpgid(0, 0) // an error says that it leads a session, and so a group
+	if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("%s.%d.group", z.Name, os.Getpid())), nil, 0o644); err != nil {
+		return err
+	}
 	env := append(os.Environ(), "ZONE="+z.Name)
 	if is("chroot") {
 		if err := syscall.Chroot("."); err != nil {
@@ -442,6 +448,19 @@ func zlogin(args []string) error {
 		env = []string{"PATH=/usr/bin:/usr/sbin:/sbin", "HOME=/root", "LOGNAME=root", "ZONE=" + z.Name}
 	}
 	return syscall.Exec("/bin/sh", []string{"sh", "-c", line}, env)
+}
+
+// kill ends what zlogin began.
+func (z *zone) kill() error {
+	names, err := filepath.Glob(filepath.Join(dir, z.Name+".*.group"))
+	for _, name := range names {
+		pid, err := strconv.Atoi(strings.Split(strings.TrimPrefix(filepath.Base(name), z.Name+"."), ".")[0])
+		if err == nil {
+			syscall.Kill(-pid, syscall.SIGKILL) // most have ended
+		}
+		os.Remove(name)
+	}
+	return err
 }
 
 // svcs needs some time before the milestone is online.
