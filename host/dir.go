@@ -441,9 +441,24 @@ func (p dirPlatform) Destroy(ctx context.Context, j *Job) error {
 	return errors.Join(removeTree(ctx, place, filepath.Base(removing)), place.syncAll())
 }
 
+// unlinkBelow removes a file of a folder, if there are both.
+func unlinkBelow(dir, name string) error {
+	d, err := openFolder(dir)
+	if err == nil {
+		err = errors.Join(d.unlink(name, false), d.Close())
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
 func (p dirPlatform) Recover(ctx context.Context, j *Job) (bool, error) {
 	dir, making, _ := p.dirs(j.Instance)
 	pending := j.Instance.Pending
+	if err := unlinkBelow(dir, clockFile); err != nil {
+		return true, err
+	}
 	switch {
 	case pending.Op == opClone:
 		return p.recoverClone(ctx, j, dir, making)

@@ -381,7 +381,7 @@ func TestZFSRefusals(t *testing.T) {
 func TestZFSHere(t *testing.T) {
 	pool, mount, found := strings.Cut(os.Getenv("HOST_TEST_ZFS"), ":")
 	if !found {
-		t.Skip("HOST_TEST_ZFS is not set")
+		return // the real tests start this in another process
 	}
 	t.Run("Suite", func(t *testing.T) {
 		s := zfsSuite(mount)
