@@ -265,6 +265,20 @@ func TestAttackEquallyNew(t *testing.T) {
 	}
 }
 
+// TestAttackMinimumHidden: one of the same moment that withdraws less does not hide the one that withdraws
+// more, even if it promises less.
+func TestAttackMinimumHidden(t *testing.T) {
+	w := newWorld(t)
+	w.release("release", func(r *Release) { r.Epoch, r.MinimumEpoch = 5, 4 })
+	w.release("release", func(r *Release) { r.Epoch, r.MinimumEpoch, r.Expires = 5, 2, now.Add(day) })
+	for range 2 {
+		if d := w.want("", ""); d.Release.MinimumEpoch != 4 {
+			t.Errorf("minimum epoch %d", d.Release.MinimumEpoch)
+		}
+		slices.Reverse(w.Candidates)
+	}
+}
+
 func TestAttackFutureDate(t *testing.T) {
 	w := newWorld(t)
 	w.release("release", func(r *Release) { r.Issued = now.Add(clockSkew) })

@@ -79,7 +79,7 @@ func Releases(digest string, candidates []Candidate, keys ...*PublicKey) []*Rele
 		}
 	}
 	slices.SortStableFunc(list, func(a, b *Release) int {
-		return cmp.Or(cmp.Compare(b.Epoch, a.Epoch), b.Issued.Compare(a.Issued), cmp.Compare(a.Channel, b.Channel))
+		return cmp.Or(cmp.Compare(b.Epoch, a.Epoch), b.Issued.Compare(a.Issued), cmp.Compare(b.MinimumEpoch, a.MinimumEpoch), cmp.Compare(a.Channel, b.Channel))
 	})
 	return list
 }
@@ -384,8 +384,8 @@ func (v *verifier) channels(vouched []*release) []string {
 	return unique
 }
 
-// newestOf returns the release that counts in a channel, or nil. Of two that are equally new, which
-// no signer should make, the one that promises less counts.
+// newestOf returns the release that counts in a channel, or nil. Of two of the same second the one that
+// withdraws more counts, or else the one that promises less.
 func newestOf(list []*release, channel string) *release {
 	var newest *release
 	for _, r := range list {
@@ -395,6 +395,7 @@ func newestOf(list []*release, channel string) *release {
 		if newest == nil || cmp.Or(
 			cmp.Compare(r.Epoch, newest.Epoch),
 			r.Issued.Compare(newest.Issued),
+			cmp.Compare(r.MinimumEpoch, newest.MinimumEpoch),
 			newest.Expires.Compare(r.Expires),
 			bytes.Compare(newest.payload, r.payload),
 		) > 0 {
