@@ -8,7 +8,11 @@ if ((EUID != 0)); then
   exec make "$@"
 fi
 # Commands run in a tree with the subordinate ids of this user (newuidmap(1)).
-command -v newuidmap >/dev/null || apt-get install -y -qq --no-install-recommends uidmap >/dev/null
+if ! command -v newuidmap >/dev/null; then
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get update -q >&2
+  apt-get install -q -y --no-install-recommends uidmap >&2
+fi
 for ids in /etc/subuid /etc/subgid; do
   grep -qs ^nobody: $ids || echo nobody:1879048192:65536 >>$ids
 done
