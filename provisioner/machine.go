@@ -76,8 +76,40 @@ func (m *Machine) add(e image.Entry) error {
 	return nil
 }
 
-// at is the machine's name of a name.
-func (m *Machine) at(name string) string { return path.Join(m.root, name) }
+// at is the machine's name of a name. Symbolic links in its directories are resolved here, within the
+// root: in a folder, those of the machine would lead out of it.
+func (m *Machine) at(name string) (string, error) {
+	rest := strings.Split(strings.Trim(path.Clean("/"+name), "/"), "/")
+	dir := "."
+	for links := 0; len(rest) > 1; {
+		next := path.Join(dir, rest[0])
+		rest = rest[1:]
+		e, err := m.tree.Stat(next)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil:
+			return "", err
+		case e.Mode&fs.ModeSymlink != 0:
+			if links++; links > maxLinks {
+				return "", &fs.PathError{Op: "resolve", Path: name, Err: errLinks}
+			}
+			target := e.Target
+			if !path.IsAbs(target) {
+				target = path.Join("/", dir, target)
+			}
+			rest = append(strings.Split(strings.Trim(path.Clean(target), "/"), "/"), rest...)
+			dir = "."
+			continue
+		}
+		dir = next
+	}
+	return path.Join(m.root, dir, rest[0]), nil
+}
+
+// maxLinks bounds symbolic links in one name, as MAXSYMLINKS does in kernels.
+const maxLinks = 40
+
+var errLinks = errors.New("too many levels of symbolic links")
 
 // fetch reads the small files that match, with one archive.
 func (m *Machine) fetch(patterns []string) error {
@@ -191,7 +223,11 @@ func (m *Machine) ReadFile(name string) ([]byte, error) {
 		if strings.ContainsAny(e.Name, "\n\r") {
 			return nil, &fs.PathError{Op: "read", Path: e.Name, Err: errLineFeed}
 		}
-		data, err := remote.Output(m.ctx, m.runner, image.MaxRead, remote.Command{Args: []string{"cat", m.at(e.Name)}})
+		at, err := m.at(e.Name)
+		if err != nil {
+			return nil, err
+		}
+		data, err := remote.Output(m.ctx, m.runner, image.MaxRead, remote.Command{Args: []string{"cat", at}})
 		if err != nil {
 			return nil, fmt.Errorf("read %q: %w", e.Name, err)
 		}
@@ -218,12 +254,16 @@ const suffix = ".isc-new"
 // Scripts that make one object. A regular file and a link take the place of what was there in one
 // step. $1 is the name, $2 owner and group, $3 the mode, $4 the time.
 const (
+	// mv(1) would move into a directory, also one that a link leads to.
+	clear = `if [ -h "$1" ]; then rm -f "$1"; elif [ -d "$1" ]; then echo "it is a directory" >&2; exit 1; fi; `
+	// chown(1) and chmod(1) follow links.
+	noLink = `if [ -h "$1" ]; then echo "it is a symbolic link" >&2; exit 1; fi; `
+
 	putFile = `set -e; umask 022; mkdir -p "$(dirname "$1")"; umask 077; t="$1` + suffix + `"; rm -f "$t"; trap 'rm -f "$t"' 0; cat >"$t"; ` +
-		`chown "$2" "$t"; chmod "$3" "$t"; TZ=UTC0 touch -t "$4" "$t"; mv -f "$t" "$1"`
-	putLink = `set -e; umask 022; mkdir -p "$(dirname "$1")"; t="$1` + suffix + `"; rm -f "$t"; ln -s "$3" "$t"; chown -h "$2" "$t"; ` +
-		`if [ -d "$1" ] && [ -h "$1" ]; then rm -f "$1"; fi; mv -f "$t" "$1"`
-	putDir  = `set -e; umask 022; [ -d "$1" ] || mkdir -p "$1"; chown "$2" "$1"; chmod "$3" "$1"`
-	setMeta = `set -e; chown "$2" "$1"; chmod "$3" "$1"`
+		`chown "$2" "$t"; chmod "$3" "$t"; TZ=UTC0 touch -t "$4" "$t"; ` + clear + `mv -f "$t" "$1"`
+	putLink = `set -e; umask 022; mkdir -p "$(dirname "$1")"; t="$1` + suffix + `"; rm -f "$t"; ln -s "$3" "$t"; chown -h "$2" "$t"; ` + clear + `mv -f "$t" "$1"`
+	putDir  = `set -e; umask 022; ` + noLink + `[ -d "$1" ] || mkdir -p "$1"; chown "$2" "$1"; chmod "$3" "$1"`
+	setMeta = `set -e; ` + noLink + `chown "$2" "$1"; chmod "$3" "$1"`
 )
 
 func ownerOf(uid, gid int) string { return strconv.Itoa(uid) + ":" + strconv.Itoa(gid) }
@@ -232,8 +272,9 @@ func modeOf(m fs.FileMode) string { return fmt.Sprintf("%04o", image.Perm(m)) }
 
 // Put makes or replaces one object on the machine.
 func (m *Machine) Put(e image.Entry, data []byte) error {
-	var err error
-	switch name := m.at(e.Name); {
+	name, err := m.at(e.Name)
+	switch {
+	case err != nil:
 	case e.HardLink != "":
 		err = errors.ErrUnsupported
 	case e.IsDir():
@@ -256,7 +297,11 @@ func (m *Machine) Put(e image.Entry, data []byte) error {
 
 // SetMeta changes owner and mode on the machine.
 func (m *Machine) SetMeta(name string, mode fs.FileMode, uid, gid int, mtime time.Time, xattrs map[string][]byte) error {
-	if err := m.shell(setMeta, nil, m.at(name), ownerOf(uid, gid), modeOf(mode)); err != nil {
+	at, err := m.at(name)
+	if err == nil {
+		err = m.shell(setMeta, nil, at, ownerOf(uid, gid), modeOf(mode))
+	}
+	if err != nil {
 		return fmt.Errorf("change %q: %w", name, err)
 	}
 	return m.tree.SetMeta(name, mode, uid, gid, mtime, xattrs)
@@ -271,7 +316,11 @@ func (m *Machine) Remove(name string) error {
 	if e.Name == "." {
 		return &fs.PathError{Op: "remove", Path: name, Err: os.ErrInvalid}
 	}
-	if err := m.shell(`rm -rf "$1"`, nil, m.at(e.Name)); err != nil {
+	at, err := m.at(e.Name)
+	if err == nil {
+		err = m.shell(`rm -rf "$1"`, nil, at)
+	}
+	if err != nil {
 		return fmt.Errorf("remove %q: %w", e.Name, err)
 	}
 	return m.tree.Remove(name)

@@ -148,6 +148,53 @@ func TestMachine(t *testing.T) {
 	}
 }
 
+// TestMachineLinks writes through links of a folder that lead out of it, and stays in it.
+func TestMachineLinks(t *testing.T) {
+	dir := folder(t)
+	outside := t.TempDir()
+	for name, target := range map[string]string{
+		"absolute": outside, "up": "../../../../../../" + outside, "inside": "/etc", "loop": "loop",
+	} {
+		if err := os.Symlink(target, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m, err := provisioner.Open(t.Context(), remote.Local{}, dir, nil, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	for _, name := range []string{"absolute/x", "up/x", "inside/x", "inside/ssh/x"} {
+		if err := m.Put(image.Entry{Name: name, Mode: 0o600, ModTime: today}, []byte(name)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if left, err := os.ReadDir(outside); err != nil || len(left) > 0 {
+		t.Errorf("outside: %v, %v", left, err)
+	}
+	for name, want := range map[string]string{"etc/x": "inside/x", "etc/ssh/x": "inside/ssh/x", outside[1:] + "/x": "up/x"} {
+		if data, err := os.ReadFile(filepath.Join(dir, name)); err != nil || string(data) != want && string(data) != "absolute/x" {
+			t.Errorf("%s: %q, %v", name, data, err)
+		}
+	}
+	// The object itself is never followed.
+	if err := m.Put(image.Entry{Name: "absolute", Mode: 0o600, ModTime: today}, []byte("a file")); err != nil {
+		t.Error(err)
+	}
+	if left, err := os.ReadDir(outside); err != nil || len(left) > 0 {
+		t.Errorf("outside: %v, %v", left, err)
+	}
+	if err := m.SetMeta("up", 0o777, 0, 0, today, nil); err == nil {
+		t.Error("the mode of a link was changed")
+	}
+	if err := m.Put(image.Entry{Name: "etc", Mode: 0o600, ModTime: today}, nil); err == nil {
+		t.Error("a file took the place of a directory")
+	}
+	if err := m.Put(image.Entry{Name: "loop/x", Mode: 0o600}, nil); err == nil {
+		t.Error("a loop of links was followed")
+	}
+}
+
 // TestHarden plans, applies, applies again, audits and undoes.
 func TestHarden(t *testing.T) {
 	dir := folder(t)
