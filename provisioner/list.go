@@ -166,8 +166,11 @@ func parseGNU(r *bufio.Reader) (image.Entry, error) {
 	if e.Name == "" {
 		e.Name = "."
 	}
+	if len(f[0]) != 1 {
+		return e, fmt.Errorf("%q: unknown type %q", e.Name, f[0])
+	}
 	typ, ok := types[f[0][0]]
-	if !ok || f[0] == "" {
+	if !ok {
 		return e, fmt.Errorf("%q: unknown type %q", e.Name, f[0])
 	}
 	mode, err1 := strconv.ParseUint(f[1], 8, 12)

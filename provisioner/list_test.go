@@ -65,6 +65,7 @@ func same(t *testing.T, want image.Entry, parse func() (image.Entry, error)) {
 
 func FuzzParseGNU(f *testing.F) {
 	f.Add("f\t4755\t0\t3\t12\t1700000000.5000000000\t\x00usr/bin/su\x00")
+	f.Add("\t1777\t0\t0\t0\t1700000000\t\x00a\x00")
 	f.Add("d\t1777\t0\t0\t0\t1700000000\t\x00\x00")
 	f.Fuzz(func(t *testing.T, in string) {
 		e, err := parseGNU(bufio.NewReader(strings.NewReader(in)))
