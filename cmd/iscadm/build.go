@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"strconv"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -77,7 +76,7 @@ func (a *app) build(ctx context.Context, name string, b *buildFlags) error {
 		return err
 	}
 	o := builder.BuildOptions{Version: buildVersion(), Today: time.Now(), Dir: b.tmp, PlainHTTP: a.plainHTTP, Progress: a.progress(), Log: a.log()}
-	if o.Created, err = sourceDate(); err != nil {
+	if o.Created, err = builder.SourceDate(); err != nil {
 		return badInput(err)
 	}
 	if o.Trust, err = b.from.trust(ctx); err != nil {
@@ -123,19 +122,6 @@ func (a *app) build(ctx context.Context, name string, b *buildFlags) error {
 	a.notef("%s %s: %d artifacts, %s in %s\n", doc.Name, doc.Version, len(doc.Artifacts), humanize.IBytes(uint64(size)), time.Since(start).Round(10*time.Millisecond))
 	a.printf("%s\n", doc.Digest)
 	return a.document(doc)
-}
-
-// sourceDate reads SOURCE_DATE_EPOCH (reproducible-builds.org/specs/source-date-epoch).
-func sourceDate() (time.Time, error) {
-	v := os.Getenv("SOURCE_DATE_EPOCH")
-	if v == "" {
-		return time.Time{}, nil
-	}
-	sec, err := strconv.ParseInt(v, 10, 64)
-	if err != nil || sec < 0 || sec > 1<<33-1 {
-		return time.Time{}, fmt.Errorf("SOURCE_DATE_EPOCH: %q is not a number of seconds", v)
-	}
-	return time.Unix(sec, 0).UTC(), nil
 }
 
 // prepare reports what the profile found if the image does not hold to it.

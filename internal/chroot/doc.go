@@ -9,6 +9,9 @@
 // and /dev, and no processes but its own, which end with it. /proc, /dev and /sys of the tree are left
 // alone, and so are its device nodes, which an ordinary user cannot make.
 //
+// This keeps order, it is no prison: what root of the machine runs in a tree is root of the machine. Who
+// does not trust the tree or the commands builds as an ordinary user.
+//
 // The work is done by this very program, started again: [Main] must be called first thing in main.
 package chroot
 

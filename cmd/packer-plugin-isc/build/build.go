@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strconv"
 	"time"
 
 	sdk "github.com/hashicorp/packer-plugin-sdk/packer"
@@ -54,19 +53,6 @@ func Output(s string) (registry.Ref, error) {
 		return ref, fmt.Errorf("output: %q names a digest, which is what comes out", s)
 	}
 	return ref, nil
-}
-
-// Date reads SOURCE_DATE_EPOCH (reproducible-builds.org/specs/source-date-epoch); zero if it is not set.
-func Date() (time.Time, error) {
-	v := os.Getenv("SOURCE_DATE_EPOCH")
-	if v == "" {
-		return time.Time{}, nil
-	}
-	sec, err := strconv.ParseInt(v, 10, 64)
-	if err != nil || sec < 0 || sec > 1<<33-1 {
-		return time.Time{}, fmt.Errorf("SOURCE_DATE_EPOCH: %q is not a number of seconds", v)
-	}
-	return time.Unix(sec, 0).UTC(), nil
 }
 
 // Vacant makes sure, before the work, that nothing is overwritten without -force.

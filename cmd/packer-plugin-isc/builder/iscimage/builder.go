@@ -57,7 +57,7 @@ func (b *Builder) Prepare(raws ...any) ([]string, []string, error) {
 	warnings, errs := build.Report(diags, errs)
 	b.job.Output, err = build.Output(c.Output)
 	errs = build.Append(errs, err)
-	b.job.Created, err = build.Date()
+	b.job.Created, err = builder.SourceDate()
 	errs = build.Append(errs, err)
 	return generated, warnings, build.Err(errs)
 }
@@ -87,9 +87,12 @@ func (b *Builder) spec(blocks cty.Value) (diags hcl.Diagnostics, errs *sdk.Multi
 		errs = build.Append(errs, errors.New(`a spec is missing: either the blocks image and base, or spec = "FILE"`))
 	default:
 		b.job.Spec, diags = build.Parse(blocks)
-		for name, given := range map[string]bool{"set": len(c.Set) > 0, "variables": len(c.Variables) > 0, "locked": c.Locked} {
-			if given {
-				errs = build.Append(errs, fmt.Errorf("%s: it goes with a spec in a file, and this one is in the template", name))
+		for _, f := range []struct {
+			name  string
+			given bool
+		}{{"set", len(c.Set) > 0}, {"variables", len(c.Variables) > 0}, {"locked", c.Locked}} {
+			if f.given {
+				errs = build.Append(errs, fmt.Errorf("%s: it goes with a spec in a file, and this one is in the template", f.name))
 			}
 		}
 	}

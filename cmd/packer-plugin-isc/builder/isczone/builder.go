@@ -150,7 +150,7 @@ func (b *Builder) Prepare(raws ...any) ([]string, []string, error) {
 	}
 	b.job.Output, err = build.Output(c.Output)
 	errs = build.Append(errs, err)
-	b.job.Created, err = build.Date()
+	b.job.Created, err = builder.SourceDate()
 	errs = build.Append(errs, err)
 	return generated, warnings, build.Err(errs)
 }

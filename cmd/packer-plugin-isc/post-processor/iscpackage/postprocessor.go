@@ -79,7 +79,7 @@ func (p *PostProcessor) Configure(raws ...any) error {
 	}
 	p.job.Output, err = build.Output(c.Output)
 	errs = build.Append(errs, err)
-	p.job.Created, err = build.Date()
+	p.job.Created, err = builder.SourceDate()
 	return build.Err(build.Append(errs, err))
 }
 
