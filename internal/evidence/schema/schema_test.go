@@ -93,15 +93,9 @@ func sarifSchema(t *testing.T) string {
 	return text.String()
 }
 
-// TestOSCAL takes NIST's oscal_assessment-results_schema.json of the release v1.1.2
-// (github.com/usnistgov/OSCAL) from the file that OSCAL_SCHEMA names: no module has it.
+// TestOSCAL holds the results of assessments to the schema of NIST's release v1.1.2.
 func TestOSCAL(t *testing.T) {
-	name := os.Getenv("OSCAL_SCHEMA")
-	if name == "" {
-		t.Log("OSCAL_SCHEMA names no schema: nothing was checked")
-		return
-	}
-	text, err := os.ReadFile(name)
+	text, err := os.ReadFile("testdata/oscal_assessment-results_schema.json")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,6 +106,25 @@ func TestOSCAL(t *testing.T) {
 		}
 		if ok, _ := valid(t, schema, bytes.Replace(data, []byte(`"uuid": "`), []byte(`"uuid": "x`), 1)); ok {
 			t.Error("a wrong document is valid")
+		}
+	}
+}
+
+// TestJUnit holds JUnit XML to the schema by which Jenkins refuses reports.
+func TestJUnit(t *testing.T) {
+	lint := func(name string) ([]byte, error) {
+		return exec.Command("xmllint", "--noout", "--nonet", "--schema", "testdata/junit-10.xsd", name).CombinedOutput()
+	}
+	for name, data := range documents(t, "../testdata/*.xml") {
+		if out, err := lint(name); err != nil {
+			t.Errorf("%v\n%s", err, out)
+		}
+		wrong := filepath.Join(t.TempDir(), "wrong.xml")
+		if err := os.WriteFile(wrong, bytes.Replace(data, []byte("<testsuites "), []byte(`<testsuites color="red" `), 1), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := lint(wrong); err == nil || !bytes.Contains(out, []byte("color")) {
+			t.Errorf("a wrong document is valid: %v, %s", err, out)
 		}
 	}
 }
