@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"os"
@@ -34,6 +35,29 @@ func benchRoot(b *testing.B, r *testRoot) {
 			b.Fatal(err)
 		}
 		b.SetBytes(e.size)
+	}
+}
+
+// BenchmarkVerify compares a disk with a root of 64 MiB with its description.
+func BenchmarkVerify(b *testing.B) {
+	r := bootRoot("amd64")
+	r.sparse("usr/lib/large", 64<<20, Extent{0, 64 << 20})
+	r.sort()
+	g, err := Build(context.Background(), r.all(), options("amd64"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	disk := make([]byte, g.System.Size)
+	if _, err := g.System.ReadAt(disk, 0); err != nil {
+		b.Fatal(err)
+	}
+	b.SetBytes(g.Golden.Blocks*blockSize + g.Golden.ESPSize)
+	b.ReportAllocs()
+	for b.Loop() {
+		_, diffs, err := Verify(context.Background(), []*Golden{&g.Golden}, bytes.NewReader(disk), int64(len(disk)), nil)
+		if err != nil || len(diffs) > 0 {
+			b.Fatal(diffs, err)
+		}
 	}
 }
 

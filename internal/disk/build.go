@@ -93,7 +93,7 @@ func Build(ctx context.Context, root iter.Seq2[*Object, error], o Options) (*Gue
 // check tells what is wrong with the options by themselves.
 func (o *Options) check() error {
 	var errs []error
-	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	bad := func(format string, args ...any) { errs = append(errs, &Problem{What: fmt.Sprintf(format, args...)}) }
 	if rootTypes[o.Arch] == [2]guid{} {
 		bad("architecture %q: guests are of amd64 or arm64", o.Arch)
 	}
@@ -339,7 +339,7 @@ func (g *Guest) assemble(o *Options, p *parts, e *erofs, v *verity) error {
 	}
 	if o.Key != nil {
 		if g.UKI, err = signPE(g.UKI, o.Key, o.Certificate); err != nil {
-			return fmt.Errorf("sign the unified kernel image: %w", err)
+			return &Problem{What: fmt.Sprintf("sign the unified kernel image: %v", err)}
 		}
 	}
 	esp := espSize(int64(len(g.UKI)))

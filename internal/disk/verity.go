@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"io"
+	"slices"
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
@@ -32,15 +33,8 @@ func hashVerity(ctx context.Context, src io.ReaderAt, size int64, uuid [16]byte,
 	if err != nil {
 		return nil, err
 	}
-	levels := [][]byte{leaves}
-	// A single block of data would have no level; no root is that small.
-	for len(levels[len(levels)-1]) > blockSize {
-		below := levels[len(levels)-1]
-		above := make([]byte, roundUp(int64(len(below)/perBlock), blockSize))
-		v.hash(above, below)
-		levels = append(levels, above)
-	}
-	v.hash(v.root[:], levels[len(levels)-1])
+	levels, root := v.up(leaves)
+	v.root = root
 	v.data = make([]byte, blockSize)
 	b := v.data
 	le := binary.LittleEndian
@@ -54,10 +48,47 @@ func hashVerity(ctx context.Context, src io.ReaderAt, size int64, uuid [16]byte,
 	le.PutUint64(b[72:], uint64(v.blocks))
 	le.PutUint16(b[80:], uint16(len(salt)))
 	copy(b[88:], salt[:])
-	for i := len(levels) - 1; i >= 0; i-- {
-		v.data = append(v.data, levels[i]...)
-	}
+	v.data = append(v.data, levels...)
 	return v, nil
+}
+
+// up returns the levels from a given one on, which is of more than one digest unless it is all there
+// is: top first, of whole blocks. And it returns the root hash.
+func (v *verity) up(level []byte) (levels []byte, root [digestSize]byte) {
+	if len(level) == digestSize {
+		return nil, [digestSize]byte(level)
+	}
+	all := [][]byte{whole(level)}
+	// A single block of data would have no level; no root is that small.
+	for below := all[0]; len(below) > blockSize; below = all[len(all)-1] {
+		above := make([]byte, roundUp(int64(len(below)/perBlock), blockSize))
+		v.hash(above, below)
+		all = append(all, above)
+	}
+	v.hash(root[:], all[len(all)-1])
+	slices.Reverse(all)
+	return slices.Concat(all...), root
+}
+
+// whole returns a level with zeros behind it, up to a whole block.
+func whole(level []byte) []byte {
+	return append(level, make([]byte, roundUp(int64(len(level)), blockSize)-int64(len(level)))...)
+}
+
+// levelSize returns the bytes of the lowest level over so many blocks, and treeSize those of all
+// levels and the superblock's block.
+func levelSize(blocks int64) int64 { return roundUp(blocks*digestSize, blockSize) }
+
+func treeSize(blocks int64) int64 {
+	size := int64(blockSize)
+	for {
+		level := levelSize(blocks)
+		size += level
+		if level == blockSize {
+			return size
+		}
+		blocks = level / blockSize
+	}
 }
 
 // roundUp returns n raised to a multiple of unit.
