@@ -9,7 +9,6 @@ import (
 	"iter"
 	"maps"
 	"reflect"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -53,9 +52,6 @@ var hardware = []string{
 	string(disk.VirtioBlk), string(disk.VirtioSCSI), string(disk.HyperV),
 	string(disk.E1000), string(disk.E1000E), string(disk.VMXNet3), string(disk.VirtioNet),
 }
-
-// crypttab has the lines by which other machines open scratch and swap at each start.
-var crypttab = regexp.MustCompile(`(?m)^isc-(scratch|swap)\s`)
 
 // check checks the values that are one of a few.
 func (g *Guest) check(body hcl.Body) (diags hcl.Diagnostics) {
@@ -178,14 +174,6 @@ func (g *Guest) build(ctx context.Context, src *Source, machine []disk.Hardware)
 	o, err := g.options(src.Spec, machine)
 	if err != nil {
 		return nil, input(err)
-	}
-	table, err := readSmall(src.Tree, "etc/crypttab")
-	if err != nil {
-		return nil, err
-	}
-	if crypttab.Match(table) {
-		// The first program of the guest opens them. systemd would wait for devices of other names.
-		o.Cmdline = strings.TrimSpace("luks=no systemd.swap=no " + o.Cmdline)
 	}
 	o.Progress = func(done, total int64) { src.Progress.Report("hash", done, total) }
 	guest, err := disk.Build(ctx, objects(src.Tree), o)

@@ -50,7 +50,10 @@ var secondIDs = map[string]guid{
 //
 // The root of the guest is what the objects say, but for: kernels and initrds in /boot, which are left
 // out, as nothing starts from there; directories that something is mounted on, which are made if they
-// are missing; and /etc/machine-id, which is an empty file, so that systemd makes an id for each start.
+// are missing; lines of /etc/fstab and /etc/crypttab for what is mounted already, or is not there at all:
+// the root, /boot, swap, scratch and data; /etc/machine-id, which is an empty file, so that systemd makes
+// an id for each start; and, if there is systemd, /etc/.updated and /var/.updated, by which it knows that
+// its caches are those of /usr.
 func Build(ctx context.Context, root iter.Seq2[*Object, error], o Options) (*Guest, error) {
 	if err := o.check(); err != nil {
 		return nil, err
@@ -281,16 +284,101 @@ func (r *rootFS) adapt(o *Options) error {
 			}
 		}
 	}
-	const machineID = "etc/machine-id"
-	old := r.names[machineID]
-	if old != nil {
+	if err := r.adaptTables(o); err != nil {
+		return err
+	}
+	if err := r.updated(); err != nil {
+		return err
+	}
+	return r.replace(&Object{Path: "etc/machine-id", Mode: 0o444, ModTime: r.nodes[0].ModTime})
+}
+
+// adaptTables leaves out of /etc/fstab what the first program mounts itself, or nothing does as it is of
+// another machine's disk, and of /etc/crypttab what only that was for. An init would wait for such
+// devices, in vain.
+func (r *rootFS) adaptTables(o *Options) error {
+	gone := map[string]bool{"/": true, "/boot": true, "/boot/efi": true, "/efi": true}
+	if o.Scratch > 0 {
+		gone["/"+scratchPath] = true
+	}
+	if o.Data > 0 {
+		gone[o.dataPath()] = true
+	}
+	mapped := map[string]bool{}
+	err := r.dropLines("etc/fstab", func(f []string) bool {
+		if len(f) < 3 || f[2] != "swap" && !gone[f[1]] {
+			return false
+		}
+		if name, ok := strings.CutPrefix(f[0], "/dev/mapper/"); ok {
+			mapped[name] = true
+		}
+		return true
+	})
+	if err != nil {
+		return err
+	}
+	return r.dropLines("etc/crypttab", func(f []string) bool { return mapped[f[0]] })
+}
+
+// maxTable bounds fstab(5) and crypttab(5).
+const maxTable = 1 << 20
+
+// dropLines leaves lines out of a file, by their fields, if there is such a file.
+func (r *rootFS) dropLines(name string, drop func(fields []string) bool) error {
+	n := r.file(name)
+	if n == nil {
+		return nil
+	}
+	text, err := n.read(maxTable)
+	if err != nil {
+		return err
+	}
+	var kept []byte
+	for line := range bytes.Lines(text) {
+		if f := strings.Fields(string(line)); len(f) == 0 || f[0][0] == '#' || !drop(f) {
+			kept = append(kept, line...)
+		}
+	}
+	if len(kept) == len(text) {
+		return nil
+	}
+	o := *n.Object
+	o.Path, o.Size, o.Digest = name, int64(len(kept)), sha256.Sum256(kept)
+	o.Open = func() (Content, error) { return memory{bytes.NewReader(kept)}, nil }
+	return r.replace(&o)
+}
+
+// updated tells a systemd that what it derives from /usr is of this /usr (systemd-update-done.service(8)):
+// otherwise it would do so at each start, and where it can write nothing.
+func (r *rootFS) updated() error {
+	usr := r.lookup("usr")
+	if usr == nil || r.file("usr/lib/systemd/systemd") == nil && r.file("lib/systemd/systemd") == nil {
+		return nil
+	}
+	for _, dir := range []string{"etc", "var"} {
+		if err := r.replace(&Object{Path: dir + "/.updated", Mode: 0o644, ModTime: usr.ModTime}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// replace puts an object in the place of another, if there is one.
+func (r *rootFS) replace(o *Object) error {
+	if old := r.names[o.Path]; old != nil {
 		if old.first == nil && old.Mode.IsDir() {
-			return &Problem{What: "/etc/machine-id is a directory"}
+			return &Problem{What: "/" + o.Path + " is a directory"}
 		}
 		r.remove(old)
 	}
-	return r.add(&Object{Path: machineID, Mode: 0o444, ModTime: r.nodes[0].ModTime})
+	return r.add(o)
 }
+
+// memory is content that is not the root's.
+type memory struct{ *bytes.Reader }
+
+func (memory) Close() error        { return nil }
+func (m memory) Extents() []Extent { return []Extent{{0, m.Size()}} }
 
 // assemble puts the disks together.
 func (g *Guest) assemble(o *Options, p *parts, e *erofs, v *verity) error {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"io/fs"
 	"maps"
 	"runtime"
 	"slices"
@@ -394,6 +395,82 @@ func TestPreflight(t *testing.T) {
 		var p *Problem
 		if name != "module in xz" && !errors.As(err, &p) {
 			t.Errorf("%s: %T is no Problem", name, err)
+		}
+	}
+}
+
+// TestAdapt: what is mounted before the root's init starts is in no table any more, and systemd derives
+// nothing anew.
+func TestAdapt(t *testing.T) {
+	const fstab = `# what is mounted
+UUID=12 / ext4 errors=remount-ro 0 1
+UUID=34 /boot/efi vfat umask=0077 0 1
+/dev/mapper/isc-swap none swap sw 0 0
+/dev/mapper/isc-scratch /scratch ext4 nodev,nosuid,noexec 0 0
+LABEL=data /data ext4 defaults 0 2
+tmpfs /dev/shm tmpfs nodev,nosuid,noexec 0 0
+/dev/mapper/more /srv ext4 nofail 0 2
+`
+	const crypttab = `isc-swap PARTLABEL=isc-swap /dev/urandom swap
+isc-scratch PARTLABEL=isc-scratch /dev/urandom tmp=ext4
+more LABEL=more none luks
+`
+	for _, x := range []struct {
+		name, fstab, crypttab string
+		o                     Options
+	}{
+		{"all", "# what is mounted\ntmpfs /dev/shm tmpfs nodev,nosuid,noexec 0 0\n/dev/mapper/more /srv ext4 nofail 0 2\n", "more LABEL=more none luks\n", options("amd64")},
+		{
+			"root alone", strings.Join(append(strings.SplitAfter(fstab, "\n")[:1:1], strings.SplitAfter(fstab, "\n")[4:]...), ""),
+			strings.Join(strings.SplitAfter(crypttab, "\n")[1:], ""), Options{Arch: "amd64", Hardware: []Hardware{AHCI}},
+		},
+	} {
+		root := bootRoot("amd64")
+		root.file("usr/lib/systemd/systemd", 0o755, "#!")
+		root.file("etc/fstab.real", 0o644, fstab)
+		root.link("etc/fstab", "fstab.real")
+		root.file("etc/crypttab", 0o600, crypttab)
+		root.sort()
+		r, err := readRoot(root.all())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if err := r.adapt(&x.o); err != nil {
+				t.Fatal(err)
+			}
+			for name, want := range map[string]string{"etc/fstab": x.fstab, "etc/crypttab": x.crypttab, "etc/fstab.real": fstab, "etc/machine-id": "", "etc/.updated": "", "var/.updated": ""} {
+				n := r.file(name)
+				if n == nil {
+					t.Fatalf("%s: no file %s", x.name, name)
+				}
+				if got, err := n.read(1 << 20); string(got) != want || err != nil {
+					t.Errorf("%s: %s is %q (%v)", x.name, name, got, err)
+				}
+			}
+			for name, mode := range map[string]fs.FileMode{"etc/fstab": 0o644, "etc/crypttab": 0o600} {
+				if n := r.names[name]; n.Mode != mode || n.Digest != sha256.Sum256([]byte(map[string]string{"etc/fstab": x.fstab, "etc/crypttab": x.crypttab}[name])) {
+					t.Errorf("%s: %s has mode %v, digest %x", x.name, name, n.Mode, n.Digest)
+				}
+			}
+			for _, dir := range []string{"etc", "var"} {
+				if n := r.file(dir + "/.updated"); !n.ModTime.Equal(r.lookup("usr").ModTime) {
+					t.Errorf("%s: %s/.updated of %v", x.name, dir, n.ModTime)
+				}
+			}
+		}
+	}
+	r, err := readRoot(bootRoot("amd64").all())
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := options("amd64")
+	if err := r.adapt(&o); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"etc/fstab", "etc/crypttab", "etc/.updated", "var/.updated"} {
+		if r.names[name] != nil {
+			t.Errorf("%s was made for a root that is not of systemd", name)
 		}
 	}
 }

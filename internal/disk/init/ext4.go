@@ -28,11 +28,18 @@ type ext struct {
 	blocks, groups, tables int64 // tables: blocks of the group descriptors
 	id                     [16]byte
 	journal                int64 // blocks
+	top                    top
+}
+
+// A top is whose the highest directory of a file system is, and its permission bits.
+type top struct {
+	uid, gid uint32
+	mode     uint16
 }
 
 // format makes an empty file system of size bytes. Groups that nothing is in yet are not written.
-func format(w io.WriterAt, size int64, id [16]byte, journal bool) error {
-	e := &ext{blocks: size / extBlock, id: id}
+func format(w io.WriterAt, size int64, id [16]byte, journal bool, t top) error {
+	e := &ext{blocks: size / extBlock, id: id, top: t}
 	if journal {
 		e.journal = journalBlocks
 	}
@@ -131,7 +138,8 @@ func (e *ext) write(w io.WriterAt) error {
 	}
 	put(e.bitmap(0)+1, bitmap(firstInode, groupInodes))
 	inodes := make([]byte, tableBlocks*extBlock)
-	e.inode(inodes, 2, 0o040755, 3, extBlock, rootDir)
+	e.inode(inodes, 2, 0o040000|e.top.mode, 3, extBlock, rootDir)
+	e.own(inodes[inodeBytes:])
 	e.inode(inodes, firstInode, 0o040700, 2, extBlock, lost)
 	if e.journal > 0 {
 		e.inode(inodes, 8, 0o100600, 1, e.journal*extBlock, journal)
@@ -212,6 +220,15 @@ func (e *ext) inode(table []byte, number int, mode, links uint16, size, block in
 	le.PutUint16(x[16:], uint16(size/extBlock))
 	le.PutUint32(x[20:], uint32(block))
 	le.PutUint16(b[128:], 32)
+}
+
+// own writes whose an inode is.
+func (e *ext) own(b []byte) {
+	le := binary.LittleEndian
+	le.PutUint16(b[2:], uint16(e.top.uid))
+	le.PutUint16(b[24:], uint16(e.top.gid))
+	le.PutUint16(b[120:], uint16(e.top.uid>>16))
+	le.PutUint16(b[122:], uint16(e.top.gid>>16))
 }
 
 // journalHead returns the superblock of an empty journal, which is big-endian.

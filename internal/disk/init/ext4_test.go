@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -26,11 +27,17 @@ func TestRealFormat(t *testing.T) {
 				if err := f.Truncate(mib << 20); err != nil {
 					t.Fatal(err)
 				}
-				if err := format(f, mib<<20, [16]byte{1, 2, 3}, journal); err != nil {
+				if err := format(f, mib<<20, [16]byte{1, 2, 3}, journal, top{100801, 65537, 0o1777}); err != nil {
 					t.Fatal(err)
 				}
 				if out, err := exec.Command("e2fsck", "-fn", f.Name()).CombinedOutput(); err != nil {
 					t.Errorf("e2fsck: %v\n%s", err, out)
+				}
+				out, err := exec.Command("debugfs", "-R", "stat /", f.Name()).Output()
+				for _, want := range []string{"Mode: 01777", "User: 100801", "Group: 65537"} {
+					if got := strings.Join(strings.Fields(string(out)), " "); !strings.Contains(got, want+" ") {
+						t.Errorf("no %q in %s (%v)", want, got, err)
+					}
 				}
 			})
 		}

@@ -28,7 +28,7 @@ const patience = 30 * time.Second
 func findDisks(c *cmdline, m *modules) (*disks, error) {
 	const step = 50 * time.Millisecond
 	var missing string
-	for waited := time.Duration(0); waited < patience; waited += step {
+	for began := time.Now(); time.Since(began) < patience; time.Sleep(step) { // of the monotonic clock
 		m.loadDrivers()
 		var tables []map[string]string
 		for _, name := range blockDevices() {
@@ -40,7 +40,6 @@ func findDisks(c *cmdline, m *modules) (*disks, error) {
 		if d, missing = pick(c, tables); missing == "" {
 			return d, nil
 		}
-		time.Sleep(step)
 	}
 	return nil, fmt.Errorf("no %s after %v", missing, patience)
 }

@@ -9,6 +9,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestCmdline(t *testing.T) {
@@ -24,6 +26,24 @@ func TestCmdline(t *testing.T) {
 	for _, bad := range []string{"", "isc.root=a", "isc.root=a isc.verity=1:2:3", "isc.root=a isc.verity=x:2:3:4", "isc.root=a isc.verity=-1:2:3:4", "isc.data=a:b", "isc.data=a:/b/../c"} {
 		if c, err := parseCmdline(bad); err == nil {
 			t.Errorf("%q: %+v", bad, c)
+		}
+	}
+}
+
+// TestTmp: fstab may make /tmp stricter and of another size, and nothing else.
+func TestTmp(t *testing.T) {
+	const least = unix.MS_NOSUID | unix.MS_NODEV
+	for _, x := range []struct {
+		fstab, options string
+		flags          uintptr
+	}{
+		{"", "mode=1777,size=50%", least},
+		{"tmpfs /tmp tmpfs mode=1777,nodev,nosuid,noexec 0 0\n", "mode=1777,size=50%", least | unix.MS_NOEXEC},
+		{"a / ext4 noexec 0 0\n tmpfs\t/tmp tmpfs suid,dev,size=64m,mode=0700 0 0", "mode=1777,size=50%,size=64m", least},
+		{"#tmpfs /tmp tmpfs noexec 0 0\ntmpfs /tmp tmpfs\n/dev/sdb1 /tmp ext4 noexec 0 0\n", "mode=1777,size=50%", least},
+	} {
+		if flags, options := tmpOptions(x.fstab); flags != x.flags || options != x.options {
+			t.Errorf("%q: %#x %q", x.fstab, flags, options)
 		}
 	}
 }
@@ -100,12 +120,12 @@ func FuzzCmdline(f *testing.F) {
 
 func TestFormat(t *testing.T) {
 	for _, size := range []int64{0, 1 << 20, 1 << 60} {
-		if err := format(&sink{}, size, [16]byte{}, true); err == nil {
+		if err := format(&sink{}, size, [16]byte{}, true, top{mode: 0o755}); err == nil {
 			t.Errorf("a file system of %d bytes", size)
 		}
 	}
 	w := &sink{}
-	if err := format(w, 20<<30, [16]byte{1}, false); err != nil || w.n > 8<<20 {
+	if err := format(w, 20<<30, [16]byte{1}, false, top{mode: 0o755}); err != nil || w.n > 8<<20 {
 		t.Errorf("20 GiB cost %d bytes (%v)", w.n, err)
 	}
 }

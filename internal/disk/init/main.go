@@ -151,32 +151,59 @@ func mountRest(c *cmdline, d *disks) error {
 		if err != nil {
 			return err
 		}
-		if err := formatDevice(dev, sectors, false); err != nil {
+		if err := formatDevice(dev, sectors, false, top{mode: 0o1777}); err != nil {
 			return fmt.Errorf("scratch: %w", err)
 		}
 		at := sysroot + "/scratch"
-		if err := unix.Mount(dev, at, "ext4", unix.MS_NOSUID|unix.MS_NODEV, "noinit_itable"); err != nil {
+		if err := unix.Mount(dev, at, "ext4", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "noinit_itable"); err != nil {
 			return fmt.Errorf("mount scratch: %w", err)
-		}
-		if err := os.Chmod(at, os.ModeSticky|0o777); err != nil {
-			return err
 		}
 		os.Remove(at + "/lost+found")
 	}
-	if d.data != "" {
-		if err := mountData(d.data, sysroot+c.dataPath); err != nil {
-			return fmt.Errorf("data: %w", err)
-		}
-	}
-	if err := unix.Mount("tmpfs", sysroot+"/tmp", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=1777,size=50%"); err != nil {
+	fstab, _ := os.ReadFile(sysroot + "/etc/fstab")
+	flags, options := tmpOptions(string(fstab))
+	if err := unix.Mount("tmpfs", sysroot+"/tmp", "tmpfs", flags, options); err != nil {
 		return fmt.Errorf("mount /tmp: %w", err)
+	}
+	// The root says whose the data is, before anything is mounted over it; the data may be below /var,
+	// so it is mounted last.
+	var st unix.Stat_t
+	if d.data != "" {
+		if err := unix.Stat(sysroot+c.dataPath, &st); err != nil {
+			return fmt.Errorf("data: %s: %w", c.dataPath, err)
+		}
 	}
 	for _, w := range []struct{ dir, how string }{{"var", c.vari}, {"etc", c.etc}} {
 		if err := makeWritable(w.dir, w.how); err != nil {
 			return fmt.Errorf("/%s: %w", w.dir, err)
 		}
 	}
+	if d.data != "" {
+		if err := mountData(d.data, sysroot+c.dataPath, top{st.Uid, st.Gid, uint16(st.Mode & 0o7777)}); err != nil {
+			return fmt.Errorf("data: %w", err)
+		}
+	}
 	return nil
+}
+
+// tmpOptions returns how /tmp is mounted: in memory, with what fstab(5) asks for besides.
+func tmpOptions(fstab string) (flags uintptr, options string) {
+	flags, options = unix.MS_NOSUID|unix.MS_NODEV, "mode=1777,size=50%"
+	for line := range strings.Lines(fstab) {
+		f := strings.Fields(line)
+		if len(f) < 4 || strings.HasPrefix(f[0], "#") || f[1] != "/tmp" || f[2] != "tmpfs" {
+			continue
+		}
+		for o := range strings.SplitSeq(f[3], ",") {
+			switch name, _, _ := strings.Cut(o, "="); name {
+			case "noexec":
+				flags |= unix.MS_NOEXEC
+			case "size", "nr_inodes":
+				options += "," + o // the last counts
+			}
+		}
+	}
+	return flags, options
 }
 
 // makeWritable mounts something over a directory of the root.
@@ -216,8 +243,9 @@ func makeWritable(dir, how string) error {
 	return unix.Mount("overlay", at, "overlay", unix.MS_NODEV, options)
 }
 
-// mountData mounts the data that is kept, and makes the file system at the first start.
-func mountData(dev, at string) error {
+// mountData mounts the data that is kept, and makes the file system at the first start: one that
+// belongs to whom the directory in the root does.
+func mountData(dev, at string, t top) error {
 	f, err := os.Open(dev)
 	if err != nil {
 		return err
@@ -237,10 +265,13 @@ func mountData(dev, at string) error {
 		if err != nil {
 			return err
 		}
-		if err := formatDevice(dev, sectors, true); err != nil {
+		if err := formatDevice(dev, sectors, true, t); err != nil {
 			return err
 		}
 		say(5, "data: made a file system")
+	}
+	if err := os.MkdirAll(at, 0o755); err != nil { // in a /var that is empty
+		return err
 	}
 	// A file system that is not ours is not touched: the mount fails.
 	return unix.Mount(dev, at, "ext4", unix.MS_NOSUID|unix.MS_NODEV, "noinit_itable")

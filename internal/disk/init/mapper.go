@@ -140,14 +140,14 @@ func swapOn(dev string, sectors int64) error {
 }
 
 // formatDevice makes a file system on a device.
-func formatDevice(dev string, sectors int64, journal bool) error {
+func formatDevice(dev string, sectors int64, journal bool, t top) error {
 	f, err := os.OpenFile(dev, os.O_WRONLY, 0)
 	if err != nil {
 		return err
 	}
 	id := make([]byte, 16)
 	if _, err = unix.Getrandom(id, 0); err == nil {
-		err = format(f, sectors*512, [16]byte(id), journal)
+		err = format(f, sectors*512, [16]byte(id), journal, t)
 	}
 	if e := f.Sync(); err == nil {
 		err = e
