@@ -230,6 +230,13 @@ func (c *checker) order(e *Envelope) {
 	if c.p.names[0] != c.p.descriptor {
 		c.refuse(VirtualBox7, 0, "the descriptor is not the first file of the archive")
 	}
+	// Which looks for the suffix, in this case, and wants one.
+	switch n := len(slices.DeleteFunc(slices.Clone(c.p.names), func(n string) bool { return path.Ext(n) != ".ovf" })); {
+	case n == 0:
+		c.refuse(VirtV2V, 0, "no name in the archive ends in .ovf")
+	case n > 1:
+		c.refuse(VirtV2V, 0, "%d descriptors in the archive: only one is read", n)
+	}
 	last := -1
 	for _, n := range c.p.names {
 		at := slices.Index(want, n)

@@ -141,29 +141,46 @@ func TestCheckDamage(t *testing.T) {
 			return slices.DeleteFunc(names, func(n string) bool { return n == name })
 		}
 	}
+	collect := func(names []string, files map[string][]byte) []string {
+		files[ovf] = bytes.Replace(files[ovf], []byte("<VirtualSystem "), []byte(`<VirtualSystemCollection ovf:id="c"><Info>i</Info><VirtualSystem `), 1)
+		files[ovf] = bytes.Replace(files[ovf], []byte("</VirtualSystem>"), []byte("</VirtualSystem></VirtualSystemCollection>"), 1)
+		return names
+	}
 	all := []Importer{VirtualBox7, ESXi, VirtV2V, ProxmoxVE, Vcsim}
 	for name, c := range map[string]struct {
 		change  func(names []string, files map[string][]byte) []string
 		refused []Importer // besides vcsim, which has no SATA
 		want    string     // in a finding
 	}{
-		"nothing":               {func(n []string, _ map[string][]byte) []string { return n }, nil, ""},
-		"descriptor":            {replace(ovf, "2 virtual", "3 virtual"), []Importer{VirtualBox7, ESXi, VirtV2V}, ovf + `: refused by virt-v2v: SHA256 is not that of the manifest`},
-		"disk":                  {func(n []string, f map[string][]byte) []string { f[disk1][70<<10] ^= 4; return n }, all, "no sound VMDK: grain"},
-		"disk's padding":        {func(n []string, f map[string][]byte) []string { f[disk1][40<<10] ^= 4; return n }, []Importer{VirtualBox7, ESXi, VirtV2V}, "the file was changed"},
-		"disk cut":              {func(n []string, f map[string][]byte) []string { f[disk2] = f[disk2][:80000]; return n }, all, "it has 80000 bytes"},
-		"disk missing":          {without(disk2), all, disk2 + ": refused by everyone: it is not in the package"},
-		"manifest":              {replace(mf, "SHA256("+disk1+")= ", "SHA256("+disk1+")= 00"), []Importer{VirtualBox7, ESXi, VirtV2V}, "does not fit the manifest"},
-		"no manifest":           {without(mf), []Importer{VirtualBox7, ESXi}, "without a manifest"},
-		"manifest is no text":   {replace(mf, "SHA256(", "SHA256["), all, "is not ALGORITHM(name)= digits"},
-		"space":                 {replace(mf, "SHA256(", "SHA256 ("), []Importer{VirtualBox7, ESXi}, "a space before the parenthesis"},
-		"missing in manifest":   {replace(mf, "("+disk1+")", "(other.vmdk)"), []Importer{VirtualBox7, ESXi}, `"other.vmdk" is not in the package`},
-		"certificate":           {replace(crt, "SHA256("+mf+")= ", "SHA256("+mf+")= 00"), []Importer{VirtualBox7, ESXi}, "does not fit the manifest"},
-		"certificate's name":    {replace(crt, mf, "other.mf"), []Importer{VirtualBox7}, `signs "other.mf"`},
-		"no PEM":                {replace(crt, "-----BEGIN", "-----NOT"), []Importer{VirtualBox7, ESXi}, "no PEM"},
-		"unsigned":              {without(crt), nil, ""},
-		"order":                 {func(n []string, _ map[string][]byte) []string { slices.Reverse(n); return n }, []Importer{VirtualBox7}, "the descriptor is not the first"},
-		"extra":                 {func(n []string, f map[string][]byte) []string { f["README"] = nil; return append(n, "README") }, nil, "strict importers"},
+		"nothing":             {func(n []string, _ map[string][]byte) []string { return n }, nil, ""},
+		"descriptor":          {replace(ovf, "2 virtual", "3 virtual"), []Importer{VirtualBox7, ESXi, VirtV2V}, ovf + `: refused by virt-v2v: SHA256 is not that of the manifest`},
+		"disk":                {func(n []string, f map[string][]byte) []string { f[disk1][70<<10] ^= 4; return n }, all, "no sound VMDK: grain"},
+		"disk's padding":      {func(n []string, f map[string][]byte) []string { f[disk1][40<<10] ^= 4; return n }, []Importer{VirtualBox7, ESXi, VirtV2V}, "the file was changed"},
+		"disk cut":            {func(n []string, f map[string][]byte) []string { f[disk2] = f[disk2][:80000]; return n }, all, "it has 80000 bytes"},
+		"disk missing":        {without(disk2), all, disk2 + ": refused by everyone: it is not in the package"},
+		"manifest":            {replace(mf, "SHA256("+disk1+")= ", "SHA256("+disk1+")= 00"), []Importer{VirtualBox7, ESXi, VirtV2V}, "does not fit the manifest"},
+		"no manifest":         {without(mf), []Importer{VirtualBox7, ESXi}, "without a manifest"},
+		"manifest is no text": {replace(mf, "SHA256(", "SHA256["), all, "is not ALGORITHM(name)= digits"},
+		"space":               {replace(mf, "SHA256(", "SHA256 ("), []Importer{VirtualBox7, ESXi}, "a space before the parenthesis"},
+		"missing in manifest": {replace(mf, "("+disk1+")", "(other.vmdk)"), []Importer{VirtualBox7, ESXi}, `"other.vmdk" is not in the package`},
+		"certificate":         {replace(crt, "SHA256("+mf+")= ", "SHA256("+mf+")= 00"), []Importer{VirtualBox7, ESXi}, "does not fit the manifest"},
+		"certificate's name":  {replace(crt, mf, "other.mf"), []Importer{VirtualBox7}, `signs "other.mf"`},
+		"no PEM":              {replace(crt, "-----BEGIN", "-----NOT"), []Importer{VirtualBox7, ESXi}, "no PEM"},
+		"unsigned":            {without(crt), nil, ""},
+		"order":               {func(n []string, _ map[string][]byte) []string { slices.Reverse(n); return n }, []Importer{VirtualBox7}, "the descriptor is not the first"},
+		"extra":               {func(n []string, f map[string][]byte) []string { f["README"] = nil; return append(n, "README") }, nil, "strict importers"},
+		"two descriptors":     {func(n []string, f map[string][]byte) []string { f["other.ovf"] = f[ovf]; return append(n, "other.ovf") }, []Importer{VirtV2V}, "2 descriptors in the archive"},
+		"suffix": {func(n []string, f map[string][]byte) []string {
+			f["web-1.4.0.OVF"] = f[ovf]
+			n[0] = "web-1.4.0.OVF"
+			return n
+		}, []Importer{VirtualBox7, ESXi, VirtV2V}, "no name in the archive ends in .ovf"},
+		"collection":            {collect, []Importer{VirtualBox7, ESXi, VirtV2V, ProxmoxVE}, "systems of a collection are not read"},
+		"empty disk":            {replace(ovf, ` ovf:fileRef="file2"`, ""), []Importer{VirtualBox7, ESXi, VirtV2V}, "it is empty: only disks in a file"},
+		"card":                  {replace(ovf, "<rasd:ResourceSubType>E1000<", "<rasd:ResourceSubType>RTL8139<"), []Importer{VirtualBox7, ESXi, VirtV2V}, `warning for vmware: network card "RTL8139": there is none such`},
+		"resource type":         {replace(ovf, "<rasd:ResourceType>10<", "<rasd:ResourceType>77<"), []Importer{VirtualBox7, ESXi, VirtV2V}, "resource type 77 is not known"},
+		"memory twice":          {replace(ovf, "</Item>", "</Item><Item><rasd:InstanceID>99</rasd:InstanceID><rasd:ResourceType>3</rasd:ResourceType><rasd:VirtualQuantity>1</rasd:VirtualQuantity></Item>"), []Importer{VirtualBox7, ESXi, VirtV2V, ProxmoxVE}, "read as one number"},
+		"firmware variables":    {replace(ovf, "<BIOS>", `<BIOS><NVRAM path="/home/me/x.nvram"/>`), []Importer{VirtualBox7, ESXi, VirtV2V}, `firmware variables are in "/home/me/x.nvram"`},
 		"twice":                 {func(n []string, _ map[string][]byte) []string { return append(n, disk1) }, all, "twice in the archive"},
 		"path":                  {func(n []string, f map[string][]byte) []string { return append(n, "../x") }, all, `"../x": not the plain name`},
 		"href leaves":           {replace(ovf, `href="`+disk1, `href="../`+disk1), all, "it leaves the package"},

@@ -19,6 +19,7 @@ const (
 	nsVSSD = "http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_VirtualSystemSettingData"
 	nsVMW  = "http://www.vmware.com/schema/ovf"
 	nsVBox = "http://www.virtualbox.org/ovf/machine"
+	nsXSI  = "http://www.w3.org/2001/XMLSchema-instance"
 
 	formatStream = "http://www.vmware.com/interfaces/specifications/vmdk.html#streamOptimized"
 )
@@ -35,6 +36,8 @@ const (
 	typeDVD       = 16
 	typeDisk      = 17
 	typeSATA      = 20 // "other storage device": SATA and NVMe
+	lastType      = 35
+	vendorTypes   = 0x8000 // the first of vendors' own
 )
 
 // controllerItems say how controllers are written. VMware's names of SATA and NVMe are understood

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 )
@@ -21,6 +22,7 @@ const (
 	FormatQCOW2 Format = "qcow2"
 	FormatVMDK  Format = "vmdk"
 	FormatVDI   Format = "vdi"
+	FormatVHD   Format = "vhd"
 	FormatOVA   Format = "ova"
 )
 
@@ -43,7 +45,8 @@ func (i *Image) Close() error {
 
 // OpenImage opens the disk in a file. Its format is told by its content, or demanded if want is not
 // empty: a disk whose guest could write to its first sector can look like any format, which does no
-// harm here but gives another disk. Only the file itself is read, and for an appliance the files of
+// harm here but gives another disk; who goes by what is on it must demand the format. The file may be a
+// device, such as a logical volume. Only the file itself is read, and for an appliance the files of
 // its package, whose manifest and certificate must be right: images that rest on others (backing
 // files, snapshots, extents, external data) are refused. So is what is damaged, as far as the
 // tables of the format tell.
@@ -74,10 +77,15 @@ func imageOf(ctx context.Context, f *os.File, name string, want Format) (*Image,
 	if err != nil {
 		return nil, err
 	}
-	if !st.Mode().IsRegular() {
+	size := st.Size()
+	if st.Mode()&fs.ModeDevice != 0 {
+		if size, err = f.Seek(0, io.SeekEnd); err != nil || size == 0 {
+			return nil, fmt.Errorf("a device without a size: no disk")
+		}
+	} else if !st.Mode().IsRegular() {
 		return nil, fmt.Errorf("not a file")
 	}
-	format, err := probe(f, st.Size())
+	format, err := probe(f, size)
 	if err != nil && want == "" {
 		return nil, err
 	}
@@ -91,11 +99,13 @@ func imageOf(ctx context.Context, f *os.File, name string, want Format) (*Image,
 	i := &Image{Format: format}
 	switch format {
 	case FormatRaw:
-		extents, err := FileExtents(f)
-		if err != nil {
-			return nil, err
+		extents := []Extent{{0, size}}
+		if st.Mode().IsRegular() {
+			if extents, err = FileExtents(f); err != nil {
+				return nil, err
+			}
 		}
-		i.Source = Source{f, st.Size(), nil}
+		i.Source = Source{f, size, nil}
 		var list extentList
 		for _, e := range extents {
 			list.add(e)
@@ -104,7 +114,7 @@ func imageOf(ctx context.Context, f *os.File, name string, want Format) (*Image,
 	case FormatOVA:
 		return i, i.appliance(ctx, name)
 	default:
-		i.Source, err = sourceOf(ctx, format, f, st.Size())
+		i.Source, err = sourceOf(ctx, format, f, size)
 	}
 	if err == nil && (i.Size <= 0 || i.Size > MaxCapacity) {
 		err = fmt.Errorf("disk of %d bytes: not between 1 and %d", i.Size, int64(MaxCapacity))
@@ -119,6 +129,8 @@ func sourceOf(ctx context.Context, format Format, r io.ReaderAt, size int64) (So
 		return openQCOW2(ctx, r, size)
 	case FormatVDI:
 		return openVDI(ctx, r, size)
+	case FormatVHD:
+		return openVHD(ctx, r, size)
 	}
 	v, err := newReader(r, size)
 	if err != nil {
@@ -165,8 +177,8 @@ func probe(r io.ReaderAt, size int64) (Format, error) {
 		return FormatOVA, nil
 	case bytes.HasPrefix(bytes.TrimLeft(bytes.TrimPrefix(b, []byte("\ufeff")), " \t\r\n"), []byte("<")):
 		return FormatOVA, nil
-	case has(0, "conectix"):
-		return "", fmt.Errorf("dynamic VHDs are not read: convert it to qcow2 or raw")
+	case has(0, vhdMagic), fixedVHD(r, size):
+		return FormatVHD, nil
 	case has(0, "vhdxfile"):
 		return "", fmt.Errorf("VHDX is not read: convert it to qcow2 or raw")
 	case has(0, "\x1f\x8b"), has(0, "\x28\xb5\x2f\xfd"), has(0, "\xfd7zXZ\x00"), has(0, "BZh"):
@@ -226,7 +238,7 @@ func (i *Image) diskOf(ctx context.Context, p *contents, e *Envelope) error {
 		return fmt.Errorf("its disk %q: %w", f.Href, err)
 	}
 	if format == FormatOVA || format == FormatRaw {
-		return fmt.Errorf("its disk %q is neither VMDK, VDI nor qcow2", f.Href)
+		return fmt.Errorf("its disk %q is neither VMDK, VDI, VHD nor qcow2", f.Href)
 	}
 	i.Source, err = sourceOf(ctx, format, m.Content, m.Size)
 	if err != nil {

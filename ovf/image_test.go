@@ -103,11 +103,64 @@ func testVDI(disk []byte) []byte {
 	return b
 }
 
+// testVHD makes a dynamic disk with its blocks in reverse order, but for the first, which is zero.
+func testVHD(disk []byte) []byte {
+	const block = 64 << 10
+	n := (len(disk) + block - 1) / block
+	big := binary.BigEndian
+	foot := vhd(int64(len(disk)), [16]byte{1}, time.Time{})
+	big.PutUint64(foot[16:], 512)
+	big.PutUint32(foot[60:], vhdDynamic)
+	big.PutUint32(foot[64:], 0)
+	var sum uint32
+	for _, c := range foot {
+		sum += uint32(c)
+	}
+	big.PutUint32(foot[64:], ^sum)
+	head := make([]byte, vhdHeader)
+	copy(head, vhdSparse)
+	big.PutUint64(head[16:], 1536)
+	big.PutUint32(head[28:], uint32(n))
+	big.PutUint32(head[32:], block)
+	b := append(bytes.Clone(foot), head...)
+	data := (1536 + 4*n + 511) / 512
+	for i := range n {
+		if i == 0 {
+			b = big.AppendUint32(b, vhdFree)
+			continue
+		}
+		b = big.AppendUint32(b, uint32(data+(n-1-i)*(block/512+1)))
+	}
+	b = append(b, make([]byte, data*512-len(b))...)
+	for i := n - 1; i > 0; i-- {
+		b = append(b, bytes.Repeat([]byte{0xff}, 512)...)
+		part := disk[i*block : min((i+1)*block, len(disk))]
+		b = append(append(b, part...), make([]byte, block-len(part))...)
+	}
+	return append(b, foot...)
+}
+
 func TestOpenImage(t *testing.T) {
 	disk := mixedDisk(3<<20 + 512)
+	clear(disk[:64<<10])
+	var fixed bytes.Buffer
+	if err := WriteVHD(t.Context(), &fixed, Source{Content: bytes.NewReader(disk), Size: int64(len(disk))}, [16]byte{1}, time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	t.Run("fixed VHD", func(t *testing.T) {
+		i, err := OpenImage(t.Context(), saveImage(t, fixed.Bytes()), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer i.Close()
+		if got := readSource(t, i.Source); i.Format != FormatVHD || i.Size != 4<<20 || !bytes.Equal(got[:len(disk)], disk) {
+			t.Errorf("read as %s of %d bytes", i.Format, i.Size)
+		}
+	})
 	vmdk, _ := writeTest(t, Source{Content: bytes.NewReader(disk), Size: int64(len(disk))}, WriteOptions{})
 	for format, data := range map[Format][]byte{
 		FormatRaw: disk, FormatQCOW2: writeQCOW2(t, disk, WriteOptions{}), FormatVMDK: vmdk, FormatVDI: testVDI(disk),
+		FormatVHD: testVHD(disk),
 	} {
 		name := saveImage(t, data)
 		for _, want := range []Format{"", format} {
@@ -190,6 +243,17 @@ func TestImageRefusals(t *testing.T) {
 	big := binary.BigEndian
 	le := binary.LittleEndian
 	l1 := big.Uint64(q[40:])
+	dynamic := testVHD(disk)
+	resum := func(b []byte, f func(b []byte)) []byte {
+		return edit(b, func(b []byte) {
+			f(b)
+			var sum uint32
+			for _, c := range append(bytes.Clone(b[:64]), b[68:512]...) {
+				sum += uint32(c)
+			}
+			big.PutUint32(b[64:], ^sum)
+		})
+	}
 	for _, c := range []struct {
 		name string
 		data []byte
@@ -197,7 +261,19 @@ func TestImageRefusals(t *testing.T) {
 	}{
 		{"empty", nil, "is empty"},
 		{"gzip", []byte("\x1f\x8b and so on"), "compressed"},
-		{"dynamic VHD", []byte("conectix and so on"), "dynamic VHD"},
+		{"VHD: short", []byte("conectix and so on"), "footer"},
+		{"VHD: bad sum", edit(dynamic, func(b []byte) { b[70]++ }), "damaged"},
+		{"VHD: difference", resum(dynamic, func(b []byte) { b[63] = 4 }), "another file"},
+		{"VHD: fixed with a copy", resum(dynamic, func(b []byte) { b[63] = 2 }), "type 2"},
+		{"VHD: capacity", resum(dynamic, func(b []byte) { b[48] = 1 }), "not whole sectors"},
+		{"VHD: header beyond the file", resum(dynamic, func(b []byte) { b[18] = 1 }), "beyond the end"},
+		{"VHD: no header", edit(dynamic, func(b []byte) { b[512] = 0 }), "is none"},
+		{"VHD: blocks", edit(dynamic, func(b []byte) { b[512+35] = 1 }), "power of two"},
+		{"VHD: too few", edit(dynamic, func(b []byte) { b[512+31] = 3 }), "3 blocks"},
+		{"VHD: table beyond the file", edit(dynamic, func(b []byte) { b[512+16] = 1 }), "beyond the end"},
+		{"VHD: block beyond the file", edit(dynamic, func(b []byte) { big.PutUint32(b[1540:], 1<<30) }), "beyond the end"},
+		{"VHD: overlap", edit(dynamic, func(b []byte) { copy(b[1540:1544], b[1544:]) }), "overlap"},
+		{"VHD: cut", dynamic[:len(dynamic)-70000], "beyond the end"},
 		{"VHDX", []byte("vhdxfile and so on"), "VHDX"},
 		{"descriptor alone", []byte("# Disk DescriptorFile\n" + strings.Repeat("\n", 600)), "only monolithic"},
 		{"qcow2: cut in the header", q[:50], "header"},
@@ -277,12 +353,15 @@ func TestWriteContainers(t *testing.T) {
 func FuzzImage(f *testing.F) {
 	disk := append(bytes.Repeat([]byte("disk"), GrainSize/2), make([]byte, GrainSize)...)
 	f.Add(testVDI(disk[:GrainSize+700]))
+	f.Add(testVHD(disk[:GrainSize+512]))
+	f.Add(append(disk[:512:512], vhd(512, [16]byte{}, time.Time{})...))
 	small := writeQCOW2(f, disk, WriteOptions{})
 	f.Add(small[:len(small)-GrainSize+2000])
 	f.Fuzz(func(t *testing.T, data []byte) {
 		for _, open := range []func() (Source, error){
 			func() (Source, error) { return openQCOW2(t.Context(), bytes.NewReader(data), int64(len(data))) },
 			func() (Source, error) { return openVDI(t.Context(), bytes.NewReader(data), int64(len(data))) },
+			func() (Source, error) { return openVHD(t.Context(), bytes.NewReader(data), int64(len(data))) },
 		} {
 			src, err := open()
 			if err != nil {
@@ -333,7 +412,7 @@ func TestRealImages(t *testing.T) {
 		for _, o := range []string{
 			"qcow2 compat=1.1", "qcow2 compat=0.10", "qcow2 cluster_size=512", "qcow2 cluster_size=2M", "-c qcow2 compat=1.1",
 			"-c qcow2 compression_type=zstd", "-c qcow2 cluster_size=4096", "vdi static=off", "vdi static=on",
-			"vmdk subformat=monolithicSparse", "vmdk subformat=streamOptimized",
+			"vmdk subformat=monolithicSparse", "vmdk subformat=streamOptimized", "vpc subformat=dynamic", "vpc subformat=fixed",
 		} {
 			f := strings.Fields(o)
 			args := []string{"convert", "-f", "raw"}
@@ -346,7 +425,7 @@ func TestRealImages(t *testing.T) {
 				t.Errorf("%s: %v", o, err)
 				continue
 			}
-			if got := readSource(t, i.Source); string(i.Format) != f[0] || !bytes.Equal(got[:size], disk) {
+			if got := readSource(t, i.Source); string(i.Format) != strings.ReplaceAll(f[0], "vpc", "vhd") || !bytes.Equal(got[:size], disk) {
 				t.Errorf("%s of size %d: read as %s of %d, another content", o, size, i.Format, i.Size)
 			}
 			i.Close()

@@ -173,6 +173,11 @@ func (l *linter) virtualbox(e *Envelope) {
 				l.refuse(who, n.line, "operating system without an id")
 			}
 		}
+		for _, m := range s.node.sections("Machine") {
+			if path := m.deep("NVRAM").value("path"); path != "" {
+				l.warn(who, m.line, "firmware variables are in %q, which is no file of the package: the machine starts without", path)
+			}
+		}
 		for _, h := range s.Hardware {
 			l.virtualboxItems(e, h)
 			if h.Firmware == EFI && !s.VBox {
@@ -206,7 +211,11 @@ func (l *linter) virtualboxItems(e *Envelope, h Hardware) {
 				l.refuse(who, i.Line, "storage controller %q: not AHCI, VirtioSCSI or NVMe; that it is not required does not help", i.Subtype)
 			}
 			controllers[i.InstanceID] = true
-		case typeEthernet, typeFloppy, typeCD, typeDisk, 23, 35: // 23: USB controller, 35: sound card
+		case typeEthernet:
+			if i.Subtype != "" && !oneOf(i.Subtype, vboxModels...) {
+				l.warn(who, i.Line, "network card %q: there is none such, the machine gets another", i.Subtype)
+			}
+		case typeFloppy, typeCD, typeDisk, 23, 35: // 23: USB controller, 35: sound card
 		case -1, 0:
 			l.refuse(who, i.Line, "item %q without a ResourceType", i.Name)
 		default:
@@ -228,6 +237,9 @@ func (l *linter) virtualboxItems(e *Envelope, h Hardware) {
 	}
 }
 
+// vboxModels are the network cards that VirtualBox knows by name.
+var vboxModels = []string{"PCNet32", "E1000", "Am79C970A", "Am79C973", "82540EM", "82543GC", "82545EM", "virtio", "VirtioNet", "virtio-net"}
+
 // resourcePrefix is how VirtualBox lets disks be named.
 var resourcePrefix = regexp.MustCompile(`^(ovf://|ovf:/|/)disk/`)
 
@@ -248,6 +260,7 @@ func (l *linter) virtv2v(e *Envelope) {
 			l.refuse(who, f.Line, "file %q: %q leaves the package", f.ID, f.Href)
 		}
 	}
+	l.collected(who, e)
 	for _, s := range e.Systems {
 		for _, h := range s.Hardware {
 			if h.Firmware != "" && h.Firmware != EFI && h.Firmware != BIOS {
@@ -259,9 +272,19 @@ func (l *linter) virtv2v(e *Envelope) {
 					l.warn(who, i.Line, "memory in %q is taken for MiB", i.Units)
 				case i.Type == typeDisk && !strings.HasPrefix(i.HostResource, "ovf:/disk/") && !strings.HasPrefix(i.HostResource, "/disk/"):
 					l.refuse(who, i.Line, "hard disk %q: host resource %q: only ovf:/disk/ID and /disk/ID are read", i.Name, i.HostResource)
+				case i.Type == typeDisk && e.disk(i.HostResource) != nil && e.disk(i.HostResource).FileRef == "":
+					l.refuse(who, i.Line, "hard disk %q: it is empty: only disks in a file are read", i.Name)
 				}
 			}
 		}
+	}
+}
+
+// collected tells that a machine is in a collection, where those who look for it with one path do
+// not find it.
+func (l *linter) collected(who Importer, e *Envelope) {
+	if c := e.root.sections("VirtualSystemCollection"); len(e.Systems) > 0 && len(e.root.sections("VirtualSystem")) == 0 {
+		l.refuse(who, c[0].line, "systems of a collection are not read")
 	}
 }
 
@@ -283,11 +306,21 @@ func (l *linter) proxmox(e *Envelope) {
 			l.refuse(who, f.Line, "file %q: characters in %q that it does not take", f.ID, f.Href)
 		}
 	}
+	l.collected(who, e)
+	// It reads the text of all that one path finds, so that two numbers become one: 2 and 4 CPUs are 24.
+	first := map[int]bool{}
 	for _, s := range e.Systems {
 		for _, h := range s.Hardware {
 			parents := map[string]int{}
 			for _, i := range h.Items {
 				parents[i.InstanceID] = i.Type
+				if i.Type != typeProcessor && i.Type != typeMemory || i.node.child("VirtualQuantity") == nil {
+					continue
+				}
+				if first[i.Type] {
+					l.refuse(who, i.Line, "item %q: a second one of its type: their quantities are read as one number", i.Name)
+				}
+				first[i.Type] = true
 			}
 			for _, i := range h.Items {
 				switch {
@@ -324,6 +357,9 @@ func (l *linter) vcsim(e *Envelope) {
 			types := map[string]int{}
 			for _, i := range h.Items {
 				types[i.InstanceID] = i.Type
+				if i.Type == typeMemory && unit(i.Units) != mib {
+					l.warn(who, i.Line, "memory in %q is taken for MiB", i.Units)
+				}
 				if !slices.Contains(known, i.Type) {
 					l.refuse(who, i.Line, "item %q: unsupported resource type: %s", i.Name, typeName(i.Type))
 				}

@@ -100,7 +100,7 @@ func WriteVHD(ctx context.Context, w io.Writer, src Source, id [16]byte, at time
 // vhd returns the footer.
 func vhd(size int64, id [16]byte, at time.Time) []byte {
 	b := make([]byte, vhdFooter)
-	copy(b, "conectix")
+	copy(b, vhdMagic)
 	put32 := func(at int, v uint32) { binary.BigEndian.PutUint32(b[at:], v) }
 	put64 := func(at int, v uint64) { binary.BigEndian.PutUint64(b[at:], v) }
 	put32(8, 2) // reserved, always set

@@ -29,8 +29,14 @@ func (l *linter) vmware(e *Envelope) {
 	if e.root.child("References") == nil {
 		l.refuse(who, e.root.line, "no References")
 	}
+	if v, ok := e.root.attr("version"); e.Version == "0.9" && ok && v != "0.9" {
+		l.refuse(who, e.root.line, "version %q in the namespace of 0.9", v)
+	}
 	content := 0
 	for _, n := range e.root.children {
+		if n.foreignType() {
+			l.refuse(who, n.line, "%s: its type is not in the namespace of XML Schema instances", n.name)
+		}
 		if s := n.section(); s == "VirtualSystem" || s == "VirtualSystemCollection" {
 			content++
 			l.vmwareContent(n)
@@ -215,6 +221,9 @@ func (l *linter) vmwareDisks(e *Envelope) {
 	}
 }
 
+// vmwareCards are the models of network cards.
+var vmwareCards = []string{"Flexible", "PCNet32", "E1000", "E1000e", "VmxNet", "VmxNet2", "VmxNet3", "Sriov"}
+
 // rasdNames are the children of an item that are known, of the standard and of OVF 0.9.
 var rasdNames = strings.Fields(`
 	Address AddressOnParent AllocationUnits AutomaticAllocation AutomaticDeallocation Caption ChangeableType ConfigurationName
@@ -231,7 +240,12 @@ func (l *linter) vmwareHardware(e *Envelope, h Hardware, first bool) {
 			}
 		}
 	}
-	ids := map[string]Item{}
+	ids, normal := map[string]Item{}, map[string]bool{}
+	for _, i := range h.Items {
+		if i.Bound == "" || i.Bound == "normal" {
+			normal[i.InstanceID] = true
+		}
+	}
 	for _, i := range h.Items {
 		if len(i.node.children) == 0 {
 			l.refuse(who, i.Line, "empty item")
@@ -255,8 +269,14 @@ func (l *linter) vmwareHardware(e *Envelope, h Hardware, first bool) {
 		if i.InstanceID != "" {
 			ids[i.InstanceID] = i
 		}
-		if i.Type < 0 {
+		if !normal[i.InstanceID] {
+			l.refuse(who, i.Line, "item %q: a bound of no item: none has the InstanceID %q", i.Name, i.InstanceID)
+		}
+		switch {
+		case i.Type < 0:
 			l.refuse(who, i.Line, "item %q: no ResourceType", i.Name)
+		case i.Type > lastType && i.Type < vendorTypes && i.Required:
+			l.refuse(who, i.Line, "item %q: resource type %d is not known, and it is required", i.Name, i.Type)
 		}
 		l.vmwareDevice(e, i)
 	}
@@ -280,7 +300,7 @@ func (l *linter) vmwareDevice(e *Envelope, i Item) {
 	switch i.Type {
 	case typeProcessor, typeMemory:
 		for _, name := range []string{"Reservation", "Limit"} {
-			if q := i.node.child(name); q != nil && number(q.text) < 0 && !strings.HasPrefix(q.text, "${") {
+			if q := i.node.child(name); q != nil && q.text != "" && number(q.text) < 0 && !strings.HasPrefix(q.text, "${") {
 				l.refuse(who, i.Line, "item %q: %s %q is no number", i.Name, name, q.text)
 			}
 		}
@@ -304,9 +324,18 @@ func (l *linter) vmwareDevice(e *Envelope, i Item) {
 		if oneOf(i.Subtype, "VirtualSCSI") {
 			l.warn(who, i.Line, "Workstation has no paravirtual SCSI controller")
 		}
+	case typeDisk:
+		if i.Required && strings.HasPrefix(i.HostResource, "ovf://") {
+			l.refuse(who, i.Line, "hard disk %q: host resource %q: only ovf:/disk/ID and /disk/ID are read", i.Name, i.HostResource)
+		}
 	case typeEthernet:
 		if i.Connection != "" && !slices.Contains(e.Networks, i.Connection) {
 			l.refuse(who, i.Line, "network card %q: network %q is not in a NetworkSection", i.Name, i.Connection)
+		}
+		// Several models may be named, the first that is known counts.
+		models := strings.FieldsFunc(i.Subtype, func(r rune) bool { return r == ' ' || r == ',' })
+		if len(models) > 0 && !slices.ContainsFunc(models, func(m string) bool { return oneOf(m, vmwareCards...) }) {
+			l.warn(who, i.Line, "network card %q: there is none such, the machine gets another", i.Subtype)
 		}
 	case 35: // sound card
 		if i.Required {

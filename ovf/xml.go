@@ -184,6 +184,19 @@ func (n *node) child(name string) *node {
 	return nil
 }
 
+// deep returns the first element of a name below n, or an empty one.
+func (n *node) deep(name string) *node {
+	for _, c := range n.children {
+		if c.name == name {
+			return c
+		}
+		if d := c.deep(name); d.name != "" {
+			return d
+		}
+	}
+	return new(node)
+}
+
 // childText returns the text of the first child of a name, or "".
 func (n *node) childText(name string) string {
 	if c := n.child(name); c != nil {
@@ -212,6 +225,13 @@ func (n *node) section() string {
 		t = local
 	}
 	return strings.TrimSuffix(t, "_Type")
+}
+
+// foreignType tells whether a section of OVF 0.9 has its type in an attribute that is not xsi:type.
+func (n *node) foreignType() bool {
+	return (n.name == "Section" || n.name == "Content") && !slices.ContainsFunc(n.attrs, func(a attr) bool {
+		return a.Name.Local == "type" && a.Name.Space == nsXSI
+	})
 }
 
 // optional tells whether importers may ignore the element.
