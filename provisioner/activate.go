@@ -14,7 +14,7 @@ import (
 // An activation is what makes a running system read files that have changed. Its command is a line of
 // sh, which does nothing where the system is not the one that runs, as in a folder.
 type activation struct {
-	os       string
+	os       string // that of illumos is that of Solaris, too
 	patterns []string
 	check    string // before anything is told to read the files
 	command  string
@@ -80,7 +80,7 @@ func activate(ctx context.Context, r remote.Runner, os string, changes []profile
 		if err != nil {
 			return err
 		}
-		if a.os == os && ok {
+		if ok && (a.os == os || a.os == profiles.Illumos && os == profiles.Solaris) {
 			todo = append(todo, a)
 		}
 	}
@@ -118,10 +118,23 @@ func (a *activation) concerns(changes []profiles.Change) (bool, error) {
 	return false, nil
 }
 
+const unitDir = "etc/systemd/system/"
+
+// start starts units that are no longer masked, and would be at the next boot.
+func start(ctx context.Context, r remote.Runner, units []string) error {
+	for _, unit := range units {
+		line := systemd + `systemctl is-enabled --quiet "$1" || exit 0; exec systemctl start "$1"`
+		if err := r.Run(ctx, remote.Command{Args: []string{"sh", "-c", line, "sh", unit}}); err != nil {
+			return fmt.Errorf("start %q: %w", unit, err)
+		}
+	}
+	return nil
+}
+
 // stop stops units that were masked: masking alone keeps them from starting again.
 func stop(ctx context.Context, r remote.Runner, changes []profiles.Change) error {
 	for _, c := range changes {
-		unit, ok := strings.CutPrefix(c.Name, "etc/systemd/system/")
+		unit, ok := strings.CutPrefix(c.Name, unitDir)
 		if !ok || strings.Contains(unit, "/") || c.After == nil || c.After.Mode&fs.ModeSymlink == 0 || c.After.Target != "/dev/null" {
 			continue
 		}

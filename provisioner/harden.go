@@ -24,6 +24,10 @@ type Options struct {
 	// Save is given what is about to be replaced, before anything is written; an error ends it there.
 	// Nil saves nothing beyond this call.
 	Save func(*profiles.Backup) error
+	// Reconnect makes a new connection to a machine that one is made to, and is nil elsewhere. A profile
+	// that keeps its caller from logging in again is put back, and so is what a lost connection left half
+	// way. The function ends the connection.
+	Reconnect func(context.Context) (remote.Runner, func() error, error)
 }
 
 // ErrUndone is the kind of error of a profile that was applied and then put back.
@@ -90,9 +94,7 @@ func Harden(ctx context.Context, r remote.Runner, os string, s *profiles.Selecti
 		}
 		if err := apply(ctx, r, os, s, o, m, changes); err != nil {
 			// Also if it was cancelled: a machine is not left half way.
-			back := context.WithoutCancel(ctx)
-			m.ctx = back
-			if e := errors.Join(backup.Restore(m), activate(back, r, os, changes)); e != nil {
+			if e := putBack(context.WithoutCancel(ctx), r, os, backup, o); e != nil {
 				return nil, nil, fmt.Errorf("%w; putting it back failed, too: %w", err, e)
 			}
 			return nil, nil, fmt.Errorf("%w; %w", err, ErrUndone)
@@ -111,6 +113,9 @@ func apply(ctx context.Context, r remote.Runner, os string, s *profiles.Selectio
 		if err := activate(ctx, r, os, changes); err != nil {
 			return err
 		}
+		if err := o.login(ctx); err != nil {
+			return fmt.Errorf("after this, a new login fails: %w", err)
+		}
 	}
 	again, left, err := plan(ctx, r, s, o)
 	if err != nil {
@@ -124,6 +129,49 @@ func apply(ctx context.Context, r remote.Runner, os string, s *profiles.Selectio
 	return errors.Join(err, again.Close())
 }
 
+// Servers take a moment to read what they were told to read.
+const (
+	settle = time.Second
+	logins = 5
+)
+
+// login tries whether a new connection can still be made.
+func (o *Options) login(ctx context.Context) error {
+	if o.Reconnect == nil {
+		return nil
+	}
+	var err error
+	for range logins {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(settle):
+		}
+		var r remote.Runner
+		var done func() error
+		if r, done, err = o.Reconnect(ctx); err != nil {
+			continue
+		}
+		if err = errors.Join(r.Run(ctx, remote.Command{Args: []string{"true"}}), done()); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+// putBack undoes what was written, through a new connection if the old one is lost.
+func putBack(ctx context.Context, r remote.Runner, os string, b *profiles.Backup, o Options) error {
+	err := Undo(ctx, r, os, b, o)
+	if err == nil || o.Reconnect == nil {
+		return err
+	}
+	again, done, e := o.Reconnect(ctx)
+	if e != nil {
+		return errors.Join(err, e)
+	}
+	return errors.Join(Undo(ctx, again, os, b, o), done())
+}
+
 // Undo puts a backup back.
 func Undo(ctx context.Context, r remote.Runner, os string, b *profiles.Backup, o Options) error {
 	m, err := Open(ctx, r, o.Root, nil, o.Dir)
@@ -131,17 +179,26 @@ func Undo(ctx context.Context, r remote.Runner, os string, b *profiles.Backup, o
 		return err
 	}
 	defer m.Close()
+	var changes []profiles.Change
+	var masked []string
+	for _, name := range b.Names() {
+		changes = append(changes, profiles.Change{Name: name})
+		if unit, ok := strings.CutPrefix(name, unitDir); ok && !strings.Contains(unit, "/") {
+			if e, err := m.Stat(name); err == nil && e.Target == "/dev/null" {
+				masked = append(masked, unit)
+			}
+		}
+	}
 	if err := b.Restore(m); err != nil {
 		return err
 	}
-	var changes []profiles.Change
-	for _, name := range b.Names() {
-		changes = append(changes, profiles.Change{Name: name})
+	if o.Root != "" && o.Root != "/" {
+		return nil
 	}
-	if o.Root == "" || o.Root == "/" {
-		return activate(ctx, r, os, changes)
+	if err := activate(ctx, r, os, changes); err != nil || os != profiles.Linux {
+		return err
 	}
-	return nil
+	return start(ctx, r, masked)
 }
 
 // Diff writes changes for people: what happens to each object, and the lines of its text.

@@ -252,7 +252,8 @@ func (m *Machine) shell(script string, stdin io.Reader, args ...string) error {
 const suffix = ".isc-new"
 
 // Scripts that make one object. A regular file and a link take the place of what was there in one
-// step. $1 is the name, $2 owner and group, $3 the mode, $4 the time.
+// step. $1 is the name, $2 owner and group, $3 the mode, $4 the time, $5 the size: a connection that is
+// lost looks like the end of the content.
 const (
 	// mv(1) would move into a directory, also one that a link leads to.
 	clear = `if [ -h "$1" ]; then rm -f "$1"; elif [ -d "$1" ]; then echo "it is a directory" >&2; exit 1; fi; `
@@ -260,7 +261,7 @@ const (
 	noLink = `if [ -h "$1" ]; then echo "it is a symbolic link" >&2; exit 1; fi; `
 
 	putFile = `set -e; umask 022; mkdir -p "$(dirname "$1")"; umask 077; t="$1` + suffix + `"; rm -f "$t"; trap 'rm -f "$t"' 0; cat >"$t"; ` +
-		`chown "$2" "$t"; chmod "$3" "$t"; TZ=UTC0 touch -t "$4" "$t"; ` + clear + `mv -f "$t" "$1"`
+		`[ "$(wc -c <"$t")" -eq "$5" ] || { echo "it arrived cut short" >&2; exit 1; }; chown "$2" "$t"; chmod "$3" "$t"; TZ=UTC0 touch -t "$4" "$t"; ` + clear + `mv -f "$t" "$1"`
 	putLink = `set -e; umask 022; mkdir -p "$(dirname "$1")"; t="$1` + suffix + `"; rm -f "$t"; ln -s "$3" "$t"; chown -h "$2" "$t"; ` + clear + `mv -f "$t" "$1"`
 	putDir  = `set -e; umask 022; ` + noLink + `[ -d "$1" ] || mkdir -p "$1"; chown "$2" "$1"; chmod "$3" "$1"`
 	setMeta = `set -e; ` + noLink + `chown "$2" "$1"; chmod "$3" "$1"`
@@ -282,7 +283,7 @@ func (m *Machine) Put(e image.Entry, data []byte) error {
 	case e.Mode&fs.ModeSymlink != 0:
 		err = m.shell(putLink, nil, name, ownerOf(e.UID, e.GID), e.Target)
 	case e.IsRegular():
-		err = m.shell(putFile, bytes.NewReader(data), name, ownerOf(e.UID, e.GID), modeOf(e.Mode), e.ModTime.UTC().Format("200601021504.05"))
+		err = m.shell(putFile, bytes.NewReader(data), name, ownerOf(e.UID, e.GID), modeOf(e.Mode), e.ModTime.UTC().Format("200601021504.05"), strconv.Itoa(len(data)))
 	default:
 		err = errors.ErrUnsupported
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -281,5 +282,85 @@ func TestHardenFails(t *testing.T) {
 		if after := state(t, dir); after != before {
 			t.Fatalf("write %d: before\n%s\nafter\n%s", n, before, after)
 		}
+	}
+}
+
+// A lost runner loses its connection in its nth write: half of the content arrives, and nothing runs
+// from then on.
+type lost struct {
+	remote.Local
+	left int
+}
+
+var errLost = errors.New("connection reset")
+
+func (l *lost) Run(ctx context.Context, c remote.Command) error {
+	if l.left <= 0 {
+		return errLost
+	}
+	if c.Args[0] == "sh" {
+		l.left--
+	}
+	if l.left > 0 {
+		return l.Local.Run(ctx, c)
+	}
+	if c.Stdin != nil {
+		data, err := io.ReadAll(c.Stdin)
+		if err != nil {
+			return err
+		}
+		c.Stdin = bytes.NewReader(data[:len(data)/2])
+	}
+	l.Local.Run(ctx, c) //nolint:errcheck // nobody hears how it ended
+	return errLost
+}
+
+// TestHardenLost loses the connection at a write, and finds the machine as it was once there is another.
+func TestHardenLost(t *testing.T) {
+	s := baseline(t)
+	for n := 1; n < 200; n += 17 {
+		dir := folder(t)
+		before := state(t, dir)
+		again := 0
+		o := provisioner.Options{Root: dir, Dir: t.TempDir(), Today: today, Reconnect: func(context.Context) (remote.Runner, func() error, error) {
+			again++
+			return remote.Local{}, func() error { return nil }, nil
+		}}
+		_, _, err := provisioner.Harden(t.Context(), &lost{left: n}, profiles.Linux, s, o)
+		if err == nil {
+			if n < 34 {
+				t.Errorf("write %d was not lost", n)
+			}
+			return
+		}
+		if !errors.Is(err, provisioner.ErrUndone) || !errors.Is(err, errLost) || again != 1 {
+			t.Errorf("write %d: %v; %d new connections", n, err, again)
+		}
+		if after := state(t, dir); after != before {
+			t.Fatalf("write %d: before\n%s\nafter\n%s", n, before, after)
+		}
+		o.Reconnect = func(context.Context) (remote.Runner, func() error, error) { return nil, nil, errLost }
+		if _, _, err := provisioner.Harden(t.Context(), &lost{left: n}, profiles.Linux, s, o); err == nil || errors.Is(err, provisioner.ErrUndone) {
+			t.Errorf("write %d, and no other connection: %v", n, err)
+		}
+	}
+}
+
+// TestCutShort has the content of a file end early, as it does where a connection is lost.
+func TestCutShort(t *testing.T) {
+	dir := folder(t)
+	l := &lost{left: 1}
+	m, err := provisioner.Open(t.Context(), l, dir, nil, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	l.left = 1
+	before := state(t, dir)
+	if err := m.Put(image.Entry{Name: "etc/passwd", Mode: 0o644, ModTime: today}, []byte("root:x:0:0:root:/root:/bin/sh\n")); !errors.Is(err, errLost) {
+		t.Error(err)
+	}
+	if state(t, dir) != before {
+		t.Error("half a file was put in place")
 	}
 }

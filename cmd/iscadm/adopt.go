@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -61,13 +62,13 @@ func (a *app) adopt(ctx context.Context, root string, f *adoptFlags) error {
 }
 
 func (a *app) adoption(ctx context.Context, root string, f *adoptFlags) (*builder.Adoption, error) {
-	r, dir, done, err := f.machine(ctx, root)
+	host, err := f.machine(ctx, root)
 	if err != nil {
 		return nil, err
 	}
-	if r != nil {
-		defer done()
-		system, err := provisioner.System(ctx, r)
+	if host != nil {
+		defer host.done()
+		system, err := provisioner.System(ctx, host)
 		if err != nil {
 			return nil, err
 		}
@@ -76,7 +77,7 @@ func (a *app) adoption(ctx context.Context, root string, f *adoptFlags) (*builde
 			return nil, err
 		}
 		s = s.Live()
-		m, err := provisioner.Open(ctx, r, dir, append(s.Globs(), builder.AdoptGlobs...), "")
+		m, err := provisioner.Open(ctx, host, host.dir, append(s.Globs(), builder.AdoptGlobs...), "")
 		if err != nil {
 			return nil, err
 		}
@@ -98,8 +99,8 @@ func (a *app) adoption(ctx context.Context, root string, f *adoptFlags) (*builde
 		return nil, err
 	}
 	facts.Source = root
-	if facts.OS != profiles.Illumos && facts.OS != profiles.Linux {
-		return nil, badInput(fmt.Errorf("adopt %q: it does not say that it is an illumos or a Linux system", root))
+	if !slices.Contains(profiles.Platforms, facts.OS) {
+		return nil, badInput(fmt.Errorf("adopt %q: it does not say that it is an illumos, a Solaris or a Linux system", root))
 	}
 	s, err := f.selection(facts.OS)
 	if err != nil {

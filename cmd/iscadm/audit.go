@@ -66,26 +66,40 @@ func (f *controlFlags) load() (*profiles.Profile, error) {
 	return p, nil
 }
 
-// machine connects to a machine, if root names one: ssh://…, or local: for this one.
-func (f *controlFlags) machine(ctx context.Context, root string) (r remote.Runner, dir string, done func() error, err error) {
-	done = func() error { return nil }
-	switch {
-	case root == "local:":
-		r = remote.Local{}
-	case strings.HasPrefix(root, "ssh://"):
-		target, path, err := remote.ParseTarget(root)
-		if err != nil {
-			return nil, "", nil, badInput(err)
-		}
+// A machine is one that runs: this one, or one that is connected to.
+type machine struct {
+	remote.Runner
+	dir  string // of the root; empty is /
+	done func() error
+	// again makes another connection, if there is one.
+	again func(context.Context) (remote.Runner, func() error, error)
+}
+
+// machine connects to a machine, if root names one: ssh://…, or local: for this one. Else it returns nil.
+func (f *controlFlags) machine(ctx context.Context, root string) (*machine, error) {
+	as := strings.Fields(f.as)
+	if root == "local:" {
+		return &machine{Runner: provisioner.As(remote.Local{}, as...), done: func() error { return nil }}, nil
+	}
+	if !strings.HasPrefix(root, "ssh://") {
+		return nil, nil
+	}
+	target, dir, err := remote.ParseTarget(root)
+	if err != nil {
+		return nil, badInput(err)
+	}
+	dial := func(ctx context.Context) (remote.Runner, func() error, error) {
 		client, err := remote.Dial(ctx, target, remote.Options{})
 		if err != nil {
-			return nil, "", nil, err
+			return nil, nil, err
 		}
-		r, dir, done = client, path, client.Close
-	default:
-		return nil, "", nil, nil
+		return provisioner.As(client, as...), client.Close, nil
 	}
-	return provisioner.As(r, strings.Fields(f.as)...), dir, done, nil
+	r, done, err := dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &machine{Runner: r, dir: dir, done: done, again: dial}, nil
 }
 
 // auditFlags say what is audited, and how the report is written.
@@ -180,14 +194,14 @@ func (a *app) auditInstance(ctx context.Context, name string, f *auditFlags, now
 }
 
 func (a *app) auditRoot(ctx context.Context, root, system string, f *controlFlags, now time.Time) (*profiles.Report, error) {
-	r, dir, done, err := f.machine(ctx, root)
+	m, err := f.machine(ctx, root)
 	if err != nil {
 		return nil, err
 	}
-	if r != nil {
-		defer done()
+	if m != nil {
+		defer m.done()
 		if system == "" {
-			if system, err = provisioner.System(ctx, r); err != nil {
+			if system, err = provisioner.System(ctx, m); err != nil {
 				return nil, err
 			}
 		}
@@ -195,7 +209,7 @@ func (a *app) auditRoot(ctx context.Context, root, system string, f *controlFlag
 		if err != nil {
 			return nil, err
 		}
-		return provisioner.Audit(ctx, r, s, provisioner.Options{Root: dir, Today: now})
+		return provisioner.Audit(ctx, m, s, provisioner.Options{Root: m.dir, Today: now})
 	}
 	if system == "" {
 		if system, err = a.systemOf(ctx, root); err != nil {
@@ -292,45 +306,30 @@ type hardenFlags struct {
 }
 
 func (a *app) harden(ctx context.Context, root string, f *controlFlags, h *hardenFlags) error {
-	r, dir, done, err := f.machine(ctx, root)
+	m, err := f.machine(ctx, root)
 	if err != nil {
 		return err
 	}
 	system := ""
-	if r == nil {
-		path, ok := strings.CutPrefix(root, "dir:")
-		if !ok {
-			return badInput(fmt.Errorf("harden %q: neither ssh://HOST, local: nor dir:PATH: to make an image of something else, build one", root))
-		}
-		if dir, err = filepath.Abs(path); err != nil {
+	if m == nil {
+		m = &machine{Runner: provisioner.As(remote.Local{}, strings.Fields(f.as)...), done: func() error { return nil }}
+		if m.dir, system, err = folder(ctx, root); err != nil {
 			return err
 		}
-		t, err := image.ReadDir(ctx, dir, image.Options{})
-		if err != nil {
-			return err
-		}
-		facts, err := builder.Inspect(t)
-		if err = errors.Join(err, t.Close()); err != nil {
-			return err
-		}
-		if system = facts.OS; system == "" {
-			return badInput(fmt.Errorf("harden %q: it does not say which operating system it is", root))
-		}
-		r, done = provisioner.As(remote.Local{}, strings.Fields(f.as)...), func() error { return nil }
-	} else if system, err = provisioner.System(ctx, r); err != nil {
-		return errors.Join(err, done())
+	} else if system, err = provisioner.System(ctx, m); err != nil {
+		return errors.Join(err, m.done())
 	}
-	defer done()
-	o := provisioner.Options{Root: dir, Today: time.Now().UTC().Truncate(time.Second)}
+	defer m.done()
+	o := provisioner.Options{Root: m.dir, Today: time.Now().UTC().Truncate(time.Second), Reconnect: m.again}
 	if h.undo != "" {
-		return a.undo(ctx, r, system, h.undo, o)
+		return a.undo(ctx, m, system, h.undo, o)
 	}
 	s, err := f.selection(system)
 	if err != nil {
 		return err
 	}
 	if h.dryRun {
-		changes, err := provisioner.Plan(ctx, r, s, o)
+		changes, err := provisioner.Plan(ctx, m, s, o)
 		if err != nil {
 			return err
 		}
@@ -346,7 +345,7 @@ func (a *app) harden(ctx context.Context, root string, f *controlFlags, h *harde
 		saved, err = h.save(root, b, o.Today)
 		return err
 	}
-	changes, report, err := provisioner.Harden(ctx, r, system, s, o)
+	changes, report, err := provisioner.Harden(ctx, m, system, s, o)
 	if saved != "" {
 		a.notef("what was replaced is in %s: --undo %s puts it back\n", saved, saved)
 	}
@@ -362,6 +361,29 @@ func (a *app) harden(ctx context.Context, root string, f *controlFlags, h *harde
 		return answer(statusNo)
 	}
 	return nil
+}
+
+// folder returns the root in a folder, and the system that it says it is.
+func folder(ctx context.Context, root string) (dir, system string, err error) {
+	path, ok := strings.CutPrefix(root, "dir:")
+	if !ok {
+		return "", "", badInput(fmt.Errorf("harden %q: neither ssh://HOST, local: nor dir:PATH: to make an image of something else, build one", root))
+	}
+	if dir, err = filepath.Abs(path); err != nil {
+		return "", "", err
+	}
+	t, err := image.ReadDir(ctx, dir, image.Options{})
+	if err != nil {
+		return "", "", err
+	}
+	facts, err := builder.Inspect(t)
+	if err = errors.Join(err, t.Close()); err != nil {
+		return "", "", err
+	}
+	if facts.OS == "" {
+		return "", "", badInput(fmt.Errorf("harden %q: it does not say which operating system it is", root))
+	}
+	return dir, facts.OS, nil
 }
 
 func namesOf(changes []profiles.Change) []string {
