@@ -5,6 +5,7 @@ package profiles
 import (
 	"encoding/xml"
 	"errors"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -169,10 +170,16 @@ func TestEnvironmentFile(t *testing.T) {
 
 // TestIdentity runs the method of the identity in a root of its own.
 func TestIdentity(t *testing.T) {
+	files := map[string]string{}
 	run := func(user, input string, want int) string {
 		t.Helper()
 		root := t.TempDir()
-		for name, text := range map[string]string{"etc/isc/identity": input, "etc/passwd": "root:x:0:0::/root:/bin/sh\nadmin:x:500:500::/home/admin:/bin/sh\nd:x:1:1::/:/bin/sh\n"} {
+		all := maps.Clone(files)
+		all["etc/passwd"] = "root:x:0:0::/root:/bin/sh\nadmin:x:500:500::/home/admin:/bin/sh\nd:x:1:1::/:/bin/sh\n"
+		if input != "" {
+			all["etc/isc/identity"] = input
+		}
+		for name, text := range all {
 			to := filepath.Join(root, name)
 			if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 				t.Fatal(err)
@@ -213,4 +220,12 @@ func TestIdentity(t *testing.T) {
 	}
 	run("d", "authorized_key=x\n", 96)
 	run("-", "", 0)
+	// A system credential counts if the image has no file.
+	files = map[string]string{"run/credentials/@system/isc.identity": "hostname=web02\n"}
+	if root := run("-", "", 0); got(root, "etc/hostname") != "web02\n" {
+		t.Errorf("hostname %q, not that of the credential", got(root, "etc/hostname"))
+	}
+	if root := run("-", "hostname=web01\n", 0); got(root, "etc/hostname") != "web01\n" {
+		t.Errorf("hostname %q, not that of the file", got(root, "etc/hostname"))
+	}
 }

@@ -121,7 +121,8 @@ func (b *baker) identity() error {
 			"ConditionPathExists=!/etc/isc/identified\nDefaultDependencies=no\nAfter=local-fs.target systemd-remount-fs.service\n" +
 			"Before=network-pre.target ssh.service sshd.service\nWants=network-pre.target\n\n" +
 			"[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/usr/lib/isc/" + identityService + " " + user + "\n" +
-			"NoNewPrivileges=yes\nPrivateTmp=yes\nProtectKernelModules=yes\nProtectKernelTunables=yes\n" +
+			// What is mounted over a read-only root is for all: no option here may make a mount namespace.
+			"NoNewPrivileges=yes\nLockPersonality=yes\nRestrictRealtime=yes\nSystemCallArchitectures=native\n" +
 			"\n[Install]\nWantedBy=sysinit.target\n"
 		if err := b.file(unitDir+identityService+".service", 0o644, 0, []byte(unit)); err != nil {
 			return err

@@ -1,12 +1,15 @@
 #!/bin/sh
 #
 # Gives an instance its own identity at its first start: its name, the keys that may log in, and
-# host keys for ssh. An image is sealed: it has none of these.
+# host keys for ssh. An image is sealed: it has none of these. An instance whose root is read-only, as
+# that of a verified guest is, gets it at every start, and keeps it in memory.
 #
 # The first of these that is there is read:
 #   /etc/isc/identity   a file that the host puts into the instance, of the lines
 #                         hostname=NAME
 #                         authorized_key=ssh-ed25519 AAAA… (repeatable)
+#   isc.identity        the same lines as a system credential (systemd-creds(1)), which a hypervisor
+#                       hands over by SMBIOS or fw_cfg
 #   mdata-get(8)        the metadata hostname and root_authorized_keys of SmartOS and OmniOS
 #
 # usage: isc-identity USER, the account that the keys are for ("-": none)
@@ -26,8 +29,30 @@ if [ -e "$done" ]; then
 	exit 0
 fi
 
+# writable lets a directory of a read-only root be written, in memory; sealed ends it.
+mounts=
+writable() {
+	if [ -w "$1" ] || [ ! -e "$1" ]; then
+		return 0
+	fi
+	over=/run/isc/identity/$(echo "$1" | tr / .)
+	mkdir -p "$over/upper" "$over/work" &&
+		chown "$(stat -c %u:%g "$1")" "$over/upper" && chmod "$(stat -c %a "$1")" "$over/upper" &&
+		mount -t overlay -o "nosuid,nodev,lowerdir=$1,upperdir=$over/upper,workdir=$over/work" isc-identity "$1" || return 1
+	mounts="$mounts $1"
+}
+sealed() {
+	for m in $mounts; do
+		mount -o remount,ro "$m" || return 1
+	done
+}
+
 name=
 keys=
+credential=$root/run/credentials/@system/isc.identity
+if [ ! -f "$input" ] && [ -f "$credential" ]; then
+	input=$credential
+fi
 if [ -f "$input" ]; then
 	name=$(sed -n 's/^hostname=//p' "$input" | head -n 1)
 	keys=$(sed -n 's/^authorized_key=//p' "$input")
@@ -46,7 +71,7 @@ case "$name" in
 *)
 	if [ -d "$root/etc/svc" ]; then
 		echo "$name" >"$root/etc/nodename" || exit 95
-	else
+	elif [ -w "$root/etc" ]; then
 		echo "$name" >"$root/etc/hostname" || exit 95
 	fi
 	if [ -z "$root" ]; then
@@ -66,6 +91,7 @@ if [ -n "$keys" ] && [ "$1" != - ]; then
 		;;
 	esac
 	umask 077
+	writable "$root$home" || exit 95
 	mkdir -p "$root$home/.ssh" || exit 95
 	printf '%s\n' "$keys" >"$root$home/.ssh/authorized_keys" || exit 95
 	if [ -z "$root" ]; then
@@ -74,8 +100,12 @@ if [ -n "$keys" ] && [ "$1" != - ]; then
 fi
 
 if [ -z "$root" ] && [ -d /etc/ssh ] && command -v ssh-keygen >/dev/null 2>&1; then
+	writable /etc/ssh || exit 95
 	ssh-keygen -A || exit 95
 fi
-mkdir -p "$root/etc/isc" || exit 95
-: >"$done" || exit 95
+sealed || exit 95
+if [ -w "$root/etc" ]; then
+	mkdir -p "$root/etc/isc" || exit 95
+	: >"$done" || exit 95
+fi
 exit 0
