@@ -22,9 +22,9 @@ import (
 // A DiskSource is a disk that was captured from a virtual machine, such as by a Packer builder. It
 // has no tree: nothing in it is edited, checked or listed.
 type DiskSource struct {
-	Source string `hcl:"source"`          // a file: raw, qcow2, VMDK, VDI, or an OVA or descriptor with one disk
+	Source string `hcl:"source"`          // a file: raw, qcow2, VMDK, VDI, VHD, or an OVA or descriptor with one disk
 	SHA256 string `hcl:"sha256,optional"` // of the file; 64 hexadecimal digits
-	Format string `hcl:"format,optional"` // raw, qcow2, vmdk, vdi or ova; default by content
+	Format string `hcl:"format,optional"` // raw, qcow2, vmdk, vdi, vhd or ova; default by content
 }
 
 // A CapturedDisk is an open disk.
@@ -34,7 +34,7 @@ type CapturedDisk struct {
 	File   string            // sha256:… of the file
 }
 
-var diskFormats = []string{string(ovf.FormatRaw), string(ovf.FormatQCOW2), string(ovf.FormatVMDK), string(ovf.FormatVDI), string(ovf.FormatOVA)}
+var diskFormats = []string{string(ovf.FormatRaw), string(ovf.FormatQCOW2), string(ovf.FormatVMDK), string(ovf.FormatVDI), string(ovf.FormatVHD), string(ovf.FormatOVA)}
 
 // name is how the disk is called among the bases.
 func (d *DiskSource) name() string { return "disk:" + d.Source }

@@ -184,14 +184,21 @@ func (a *Appliance) hardware(x *xmlWriter) {
 	x.text("vssd:VirtualSystemType", hardwareFamily)
 	x.close()
 	id := 0
-	// item writes one item; the schemas want the children in order of their names. The units of
-	// memory are one of the few spellings that VirtualBox takes.
+	config := func(key, value string) { // required="true" breaks ESXi
+		x.empty("vmw:Config", "ovf:required", "false", "vmw:key", key, "vmw:value", value)
+	}
+	// item writes one item; the schemas want the children in order of their names, and VMware's, which
+	// are "vmw:" and a key, after them. The units of memory are one of the few spellings that VirtualBox takes.
 	item := func(kind int, name string, children ...string) string {
 		id++
 		children = append(children, "ElementName", name, "InstanceID", strconv.Itoa(id), "ResourceType", strconv.Itoa(kind))
 		x.open("Item")
 		for _, c := range sortedPairs(children) {
-			x.text("rasd:"+c[0], c[1])
+			if key, ok := strings.CutPrefix(c[0], "vmw:"); ok {
+				config(key, c[1])
+			} else {
+				x.text("rasd:"+c[0], c[1])
+			}
 		}
 		x.close()
 		return strconv.Itoa(id)
@@ -210,16 +217,18 @@ func (a *Appliance) hardware(x *xmlWriter) {
 		}
 		parents[b] = item(c.kind, fmt.Sprintf("%s %d", c.name, b.number), children...)
 	}
-	for i := range a.Disks {
-		item(typeDisk, fmt.Sprintf("Hard Disk %d", i+1), "AddressOnParent", strconv.Itoa(place[i].unit),
-			"HostResource", fmt.Sprintf("ovf:/disk/vmdisk%d", i+1), "Parent", parents[place[i].bus])
+	for i, d := range a.Disks {
+		children := []string{
+			"AddressOnParent", strconv.Itoa(place[i].unit), "HostResource", fmt.Sprintf("ovf:/disk/vmdisk%d", i+1), "Parent", parents[place[i].bus],
+		}
+		if d.Immutable && (a.Target == VMware || a.Target == Universal) {
+			children = append(children, "vmw:backing.diskMode", "independent_nonpersistent")
+		}
+		item(typeDisk, fmt.Sprintf("Hard Disk %d", i+1), children...)
 	}
 	for i, n := range a.NICs {
 		item(typeEthernet, fmt.Sprintf("Network Adapter %d", i+1), "AddressOnParent", strconv.Itoa(7+i),
 			"AutomaticAllocation", "true", "Connection", n.Network, "ResourceSubType", cardNames[n.Card])
-	}
-	config := func(key, value string) { // required="true" breaks ESXi
-		x.empty("vmw:Config", "ovf:required", "false", "vmw:key", key, "vmw:value", value)
 	}
 	config("firmware", string(a.Firmware))
 	if a.SecureBoot {

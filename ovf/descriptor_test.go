@@ -58,10 +58,36 @@ func appliances(t testing.TB) map[string]*Appliance {
 	mixed.NICs = []NIC{{Card: VMXNET3}, {Card: E1000e}}
 	mixed.SecureBoot = true
 	out["vmware-mixed"] = mixed
+	for _, target := range []Target{Universal, VirtualBox, VMware, Proxmox} {
+		a := testAppliance(t, target)
+		a.Disks[0].Immutable = true
+		out[string(target)+"-immutable"] = a
+	}
 	two := testAppliance(t, VirtualBox)
 	two.OVF2 = true
 	out["virtualbox-ovf2"] = two
 	return out
+}
+
+// TestImmutable wants the disk declared to VMware, and to nobody who would not know what it is.
+func TestImmutable(t *testing.T) {
+	for name, a := range appliances(t) {
+		text, err := a.Descriptor()
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := 0
+		if name == "universal-immutable" || name == "vmware-immutable" {
+			want = 1
+		}
+		_, after, found := strings.Cut(string(text), `<vmw:Config ovf:required="false" vmw:key="backing.diskMode" vmw:value="independent_nonpersistent"/>`)
+		if n := strings.Count(string(text), "backing.diskMode"); n != want || found != (want > 0) {
+			t.Errorf("%s: %d disks are immutable", name, n)
+		}
+		if found && !strings.Contains(after, "Hard Disk 2") {
+			t.Errorf("%s: it is the second disk", name)
+		}
+	}
 }
 
 func TestDescriptor(t *testing.T) {

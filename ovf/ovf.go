@@ -109,6 +109,10 @@ type Disk struct {
 	VMDK
 	Content    io.ReaderAt // Size bytes
 	Controller Controller  // AHCI if empty
+	// Immutable says that nothing that is written to the disk is to be kept. It is told to VMware only,
+	// where it is gone when the machine is switched off: VirtualBox makes media of its own at import, whose
+	// type nothing in a descriptor sets, and others have no word for it.
+	Immutable bool
 }
 
 // A NIC is one network interface. It has no MAC address: the importer gives it one.
