@@ -15,9 +15,6 @@ import (
 	"github.com/goldenisc/packer-plugin-isc/internal/basetest"
 )
 
-// serverDebian are what a server of Debian has that controls are about, and an auditor.
-var serverDebian = []string{"auditd", "cron", "libpam-pwquality", "lynis", "nftables", "openssh-server", "rsyslog", "sudo", "systemd-sysv"}
-
 // TestRealDebian hardens a server of Debian, lets its own programs check what was written, and
 // prints what Lynis thinks of it before and after.
 func TestRealDebian(t *testing.T) {
@@ -25,7 +22,7 @@ func TestRealDebian(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("only root enters a root")
 	}
-	name, err := basetest.Debian(t.Context(), serverDebian)
+	name, err := basetest.Debian(t.Context(), basetest.ServerDebian)
 	if err != nil {
 		t.Fatal(err)
 	}
