@@ -16,6 +16,9 @@ import (
 type BootService struct {
 	ID    string   `json:"id"`              // FMRI, or unit
 	Ports []string `json:"ports,omitempty"` // that it opens to others, "22/tcp", as far as is known
+	// Exposure is that of systemd-analyze(1), security, from 0.0 to 10.0, of units that run in the sandbox
+	// of a spec.
+	Exposure string `json:"exposure,omitempty"`
 }
 
 // BootServices returns what starts at boot, sorted by id, with the ports that it opens: those that
@@ -233,6 +236,13 @@ func bootUnits(root Root) ([]BootService, error) {
 			continue
 		}
 		b := BootService{ID: unit, Ports: unitPorts(text)}
+		changed, err := dropIns(root, dirs, unit)
+		if err != nil {
+			return nil, err
+		}
+		if !changed {
+			b.Exposure = exposure(text)
+		}
 		if name := strings.TrimSuffix(unit, ".service"); b.Ports == nil && name != unit {
 			if b.Ports = slices.Clone(known[name]); name == "ssh" || name == "sshd" {
 				if b.Ports, err = sshPorts(root); err != nil {
@@ -277,6 +287,15 @@ func unitFile(root Root, dirs []string, unit string) (text string, masked bool, 
 		}
 	}
 	return "", false, nil
+}
+
+// dropIns reports whether files beside a unit change it.
+func dropIns(root Root, dirs []string, unit string) (bool, error) {
+	var patterns []string
+	for _, dir := range dirs {
+		patterns = append(patterns, dir+"/"+globQuote(unit)+".d/*.conf")
+	}
+	return applicable(root, &Method{Needs: patterns})
 }
 
 // unitPorts returns the ports that a unit states (systemd.socket(5), and Listen of our services).

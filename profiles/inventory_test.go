@@ -207,8 +207,8 @@ func FuzzParseBundle(f *testing.F) {
 func TestCompareServices(t *testing.T) {
 	got := ""
 	for _, c := range CompareServices(
-		[]BootService{{"a", []string{"1/tcp"}}, {"b", nil}, {"c", nil}},
-		[]BootService{{"a", nil}, {"c", nil}, {"d", []string{"2/udp"}}},
+		[]BootService{{ID: "a", Ports: []string{"1/tcp"}}, {ID: "b"}, {ID: "c"}},
+		[]BootService{{ID: "a"}, {ID: "c"}, {ID: "d", Ports: []string{"2/udp"}}},
 	) {
 		got += c.ID + " " + c.String() + "\n"
 	}

@@ -43,7 +43,7 @@ func report(s string) *profiles.Report {
 		},
 		Rules:    []profiles.Ruled{{ID: "SOL-11.1-040040" + s, Status: profiles.Fail, Controls: []string{"S05"}}},
 		Waivers:  []image.Waiver{{Control: "S01", Reason: "a reason" + s, Until: "2026-12-31"}},
-		Services: []profiles.BootService{{ID: "ssh.service" + s, Ports: []string{"22/tcp" + s}}, {ID: "cron.service"}},
+		Services: []profiles.BootService{{ID: "ssh.service" + s, Ports: []string{"22/tcp" + s}}, {ID: "cron.service"}, {ID: "web.service", Exposure: "1.9" + s}},
 		SetID:    []profiles.Finding{{Path: "usr/bin/su" + s, Problem: "mode 4755, owner 0:0"}},
 	}
 }

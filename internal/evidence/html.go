@@ -33,6 +33,7 @@ type pageReport struct {
 	Noted   []*profiles.Result // controls with notes, but for the list of set-id files
 	Areas   []area
 	Ports   int
+	Scored  bool // there is a service with an exposure
 	Params  []parameter
 }
 
@@ -97,6 +98,7 @@ func writeHTML(w io.Writer, r *profiles.Report, s *Subject) error {
 	}
 	for _, svc := range r.Services {
 		p.Ports += len(svc.Ports)
+		p.Scored = p.Scored || svc.Exposure != ""
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.Parameters)) {
 		p.Params = append(p.Params, parameter{name, r.Parameters[name]})
