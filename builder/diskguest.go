@@ -28,16 +28,17 @@ import (
 // Of an illumos root the disk has its boot loader and a pool, rpool, as in a zpool block, and only size
 // counts. The root needs a boot archive, and can be written to.
 type Guest struct {
-	Size       string   `hcl:"size,optional"`       // of the disk; default as large as needed
-	Cmdline    string   `hcl:"cmdline,optional"`    // of the kernel, behind what is needed
-	Serial     bool     `hcl:"serial,optional"`     // the console is the first serial port too
-	Hardware   []string `hcl:"hardware,optional"`   // what the guest must have drivers of; default what the kind's machines have
-	Var        string   `hcl:"var,optional"`        // /var: overlay (default), tmpfs, scratch or read-only
-	Etc        string   `hcl:"etc,optional"`        // /etc: overlay, tmpfs, scratch or read-only (default)
-	Corruption string   `hcl:"corruption,optional"` // of a block of the root: fail (default), restart or panic
-	Stub       string   `hcl:"stub,optional"`       // file with systemd's boot stub, for a root that has none
-	SignKey    string   `hcl:"uki_key,optional"`    // RSA key for Secure Boot: PEM file or env://VARIABLE
-	SignCert   string   `hcl:"uki_cert,optional"`   // PEM file with its certificate
+	Size       string   `hcl:"size,optional"`        // of the disk; default as large as needed
+	Cmdline    string   `hcl:"cmdline,optional"`     // of the kernel, behind what is needed
+	Serial     bool     `hcl:"serial,optional"`      // the console is the first serial port too
+	Hardware   []string `hcl:"hardware,optional"`    // what the guest must have drivers of; default what the kind's machines have
+	Var        string   `hcl:"var,optional"`         // /var: overlay (default), tmpfs, scratch or read-only
+	Etc        string   `hcl:"etc,optional"`         // /etc: overlay, tmpfs, scratch or read-only (default)
+	Corruption string   `hcl:"corruption,optional"`  // of a block of the root: fail (default), restart or panic
+	SecondDisk bool     `hcl:"second_disk,optional"` // swap, scratch and the volume are on a disk of their own, so that the first can be read-only in the hypervisor
+	Stub       string   `hcl:"stub,optional"`        // file with systemd's boot stub, for a root that has none
+	SignKey    string   `hcl:"uki_key,optional"`     // RSA key for Secure Boot: PEM file or env://VARIABLE
+	SignCert   string   `hcl:"uki_cert,optional"`    // PEM file with its certificate
 
 	bios bool // the machine starts it without EFI
 }
@@ -97,6 +98,15 @@ func (g *Guest) problems(s *Spec) (out []Problem) {
 	if (g.SignKey == "") != (g.SignCert == "") {
 		on("uki_key", errors.New("goes with uki_cert, and uki_cert with uki_key"))
 	}
+	if g.SignKey != "" && !strings.HasPrefix(g.SignKey, "env://") {
+		on("uki_key", regularFile(local(s.Dir, g.SignKey)))
+	}
+	if g.SignCert != "" {
+		on("uki_cert", regularFile(local(s.Dir, g.SignCert)))
+	}
+	if g.SecondDisk && s.Layout.Scratch == nil && s.Layout.Swap == nil && len(s.Layout.Volumes) == 0 {
+		on("second_disk", errors.New("has scratch, swap or a volume on it, and there is none of them"))
+	}
 	if len(s.Layout.Volumes) > 1 {
 		on("", errors.New("has room for one volume"))
 	}
@@ -115,7 +125,7 @@ func (g *Guest) problems(s *Spec) (out []Problem) {
 func (g *Guest) options(s *Spec, machine []disk.Hardware) (o disk.Options, err error) {
 	o = disk.Options{
 		Arch: s.Image.Arch, Hardware: machine, Cmdline: g.Cmdline, Serial: g.Serial,
-		Var: disk.Overlay, Etc: writables[g.Etc], Corruption: corruptions[g.Corruption],
+		Var: disk.Overlay, Etc: writables[g.Etc], Corruption: corruptions[g.Corruption], SecondDisk: g.SecondDisk,
 	}
 	if g.Var != "" {
 		o.Var = writables[g.Var]
@@ -189,17 +199,33 @@ func (g *Guest) build(ctx context.Context, src *Source, machine []disk.Hardware)
 		sum := sha256.Sum256(o.Stub)
 		src.used.note(Dependency{Name: "guest/stub", URI: g.Stub, Digest: map[string]string{"sha256": hex.EncodeToString(sum[:])}})
 	}
-	system := guest.System
 	v := &virtualDisk{
-		Source: ovf.Source{Content: system, Size: system.Size, Extents: []ovf.Extent{}}, id: system.ID,
+		Source: diskSource(guest.System), id: guest.System.ID,
 		attributes: map[string]string{
 			"roothash": fmt.Sprintf("%x", guest.RootHash), "kernel": guest.Kernel, "cmdline": guest.Cmdline,
 		},
 	}
-	for _, e := range system.Extents {
-		v.Extents = append(v.Extents, ovf.Extent(e))
+	if v.golden, err = guest.Golden.Marshal(); err != nil {
+		return nil, err
+	}
+	if guest.Second != nil {
+		// What is on it is the same in all guests, so that it can be kept when the first is exchanged. As a
+		// file it is told from others': hypervisors know disks by their ids.
+		id := sha256.Sum256(fmt.Appendf(nil, "isc second disk %x", v.id))
+		id[6] = id[6]&0x0f | 0x80 // a UUID of version 8 (RFC 9562)
+		id[8] = id[8]&0x3f | 0x80
+		v.second = &virtualDisk{Source: diskSource(guest.Second), id: [16]byte(id[:16])}
 	}
 	return v, nil
+}
+
+// diskSource is a disk as package ovf has it.
+func diskSource(d *disk.Disk) ovf.Source {
+	s := ovf.Source{Content: d, Size: d.Size, Extents: []ovf.Extent{}}
+	for _, e := range d.Extents {
+		s.Extents = append(s.Extents, ovf.Extent(e))
+	}
+	return s
 }
 
 // dependencies are what artifacts turn out to be made of while they are written, by several goroutines.

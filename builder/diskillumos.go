@@ -42,6 +42,7 @@ func (g *Guest) illumosProblems() (out []Problem) {
 		{"var", g.Var != "", ""},
 		{"etc", g.Etc != "", ""},
 		{"corruption", g.Corruption != "", ""},
+		{"second_disk", g.SecondDisk, ""},
 		{"stub", g.Stub != "", ""},
 		{"uki_key", g.SignKey != "", ""},
 		{"uki_cert", g.SignCert != "", ""},

@@ -40,7 +40,7 @@ func compression(body hcl.Body, value string) hcl.Diagnostics {
 
 // Write writes the disk.
 func (d *RawDisk) Write(ctx context.Context, id string, src *Source, to *registry.Stage) ([]image.Artifact, error) {
-	return src.writeDisk(ctx, &d.Guest, rawHardware, func(v *virtualDisk) (image.Artifact, error) {
+	return src.writeDisks(ctx, id, to, &d.Guest, rawHardware, func(v *virtualDisk, id string) (image.Artifact, error) {
 		a := v.artifact(id, "raw_disk", image.TypeRawDisk)
 		return v.put(ctx, to, a, d.Compression, func(w io.Writer) error { return ovf.WriteRaw(ctx, w, v.Source, v.Size) })
 	})
@@ -62,7 +62,7 @@ func newVHD(body hcl.Body, ctx *hcl.EvalContext) (Writer, hcl.Diagnostics) {
 
 // Write writes the disk.
 func (d *VHD) Write(ctx context.Context, id string, src *Source, to *registry.Stage) ([]image.Artifact, error) {
-	return src.writeDisk(ctx, &d.Guest, azureHardware, func(v *virtualDisk) (image.Artifact, error) {
+	return src.writeDisks(ctx, id, to, &d.Guest, azureHardware, func(v *virtualDisk, id string) (image.Artifact, error) {
 		a := v.artifact(id, "vhd", image.TypeVHD)
 		return v.put(ctx, to, a, d.Compression, func(w io.Writer) error {
 			return ovf.WriteVHD(ctx, w, v.Source, v.id, src.Created)
@@ -85,7 +85,7 @@ func newGCP(body hcl.Body, ctx *hcl.EvalContext) (Writer, hcl.Diagnostics) {
 
 // Write writes the archive.
 func (d *GCP) Write(ctx context.Context, id string, src *Source, to *registry.Stage) ([]image.Artifact, error) {
-	return src.writeDisk(ctx, &d.Guest, gcpHardware, func(v *virtualDisk) (image.Artifact, error) {
+	return src.writeDisks(ctx, id, to, &d.Guest, gcpHardware, func(v *virtualDisk, id string) (image.Artifact, error) {
 		a := v.artifact(id, "gcp", image.TypeGCP)
 		return v.put(ctx, to, a, string(image.Gzip), func(w io.Writer) error { return ovf.WriteGCP(ctx, w, v.Source, src.Created) })
 	})
@@ -107,7 +107,7 @@ func newQCOW2(body hcl.Body, ctx *hcl.EvalContext) (Writer, hcl.Diagnostics) {
 
 // Write writes the disk: what is compressed is spooled, as the head of the file tells where it is.
 func (d *QCOW2) Write(ctx context.Context, id string, src *Source, to *registry.Stage) ([]image.Artifact, error) {
-	return src.writeDisk(ctx, &d.Guest, qemuHardware, func(v *virtualDisk) (_ image.Artifact, err error) {
+	return src.writeDisks(ctx, id, to, &d.Guest, qemuHardware, func(v *virtualDisk, id string) (_ image.Artifact, err error) {
 		a := v.artifact(id, "qcow2", image.TypeQCOW2)
 		s, err := newSpool(src.Dir)
 		if err != nil {
@@ -142,7 +142,7 @@ func newVMDK(body hcl.Body, ctx *hcl.EvalContext) (Writer, hcl.Diagnostics) {
 
 // Write writes the disk, in one pass.
 func (d *VMDK) Write(ctx context.Context, id string, src *Source, to *registry.Stage) ([]image.Artifact, error) {
-	return src.writeDisk(ctx, &d.Guest, esxiHardware, func(v *virtualDisk) (image.Artifact, error) {
+	return src.writeDisks(ctx, id, to, &d.Guest, esxiHardware, func(v *virtualDisk, id string) (image.Artifact, error) {
 		a := v.artifact(id, "vmdk", image.TypeVMDK)
 		return put(ctx, to, a, image.None, func(w io.Writer) error {
 			_, err := ovf.WriteVMDK(ctx, w, v.Source, v.options(src, d.Level))
@@ -166,23 +166,43 @@ type virtualDisk struct {
 	id         [16]byte // of its content
 	attributes map[string]string
 	close      func() error // of what it is read from; may be nil
+	golden     []byte       // what a host compares it with; nil of one that guests write to
+	second     *virtualDisk // what goes with it; may be nil
+}
+
+// kindSecond is the kind of artifacts that are a second disk.
+const kindSecond = "second-disk"
+
+// writeDisks is [Source.writeDisk] for formats of one disk a file: the second disk, if there is one, is
+// an artifact of its own.
+func (src *Source) writeDisks(ctx context.Context, id string, to *registry.Stage, g *Guest, machine []disk.Hardware, write func(v *virtualDisk, id string) (image.Artifact, error)) ([]image.Artifact, error) {
+	return src.writeDisk(ctx, id, to, g, machine, func(v *virtualDisk) ([]image.Artifact, error) {
+		a, err := write(v, id)
+		if err != nil || v.second == nil {
+			return []image.Artifact{a}, err
+		}
+		second, err := write(v.second, id+"/second")
+		second.Kind = kindSecond
+		return []image.Artifact{a, second}, err
+	})
 }
 
 // writeDisk opens the disk of a source, which for one made of the tree has drivers for the machine,
-// and writes it.
-func (src *Source) writeDisk(ctx context.Context, g *Guest, machine []disk.Hardware, write func(*virtualDisk) (image.Artifact, error)) ([]image.Artifact, error) {
+// writes it, and what a host compares it with.
+func (src *Source) writeDisk(ctx context.Context, id string, to *registry.Stage, g *Guest, machine []disk.Hardware, write func(*virtualDisk) ([]image.Artifact, error)) ([]image.Artifact, error) {
 	v, err := src.disk(ctx, g, machine)
 	if err != nil {
 		return nil, err
 	}
-	a, err := write(v)
+	list, err := write(v)
 	if v.close != nil {
 		err = errors.Join(err, v.close())
 	}
-	if err != nil {
-		return nil, err
+	if err != nil || v.golden == nil {
+		return list, err
 	}
-	return []image.Artifact{a}, nil
+	golden, err := put(ctx, to, image.Artifact{Name: id + "/golden", Kind: "golden", MediaType: image.TypeGolden}, image.None, bytesOf(v.golden))
+	return append(list, golden), err
 }
 
 // disk returns the disk of a source: the captured one if there is one.

@@ -227,27 +227,35 @@ func (o *OVA) Write(ctx context.Context, id string, src *Source, to *registry.St
 			return nil, input(err)
 		}
 	}
-	return src.writeDisk(ctx, &o.Guest, o.hardware(), func(v *virtualDisk) (_ image.Artifact, err error) {
+	return src.writeDisk(ctx, id, to, &o.Guest, o.hardware(), func(v *virtualDisk) (_ []image.Artifact, err error) {
 		art := v.artifact(id, "ova", image.TypeOVA)
 		art.Attributes["targets"] = string(a.Target)
 		art.Attributes["firmware"] = o.Firmware
 		art.Attributes["cpus"] = strconv.Itoa(a.CPUs)
 		art.Attributes["memory"] = strconv.FormatInt(a.Memory, 10)
-		s, err := newSpool(src.Dir)
-		if err != nil {
-			return art, err
+		disks := []*virtualDisk{v}
+		if v.second != nil {
+			disks = append(disks, v.second)
+			art.Attributes["secondCapacity"] = strconv.FormatInt(v.second.Size, 10)
 		}
-		defer func() { err = errors.Join(err, s.Close()) }()
-		vmdk, err := ovf.WriteVMDK(ctx, &limitedWriter{s, ovf.MaxMember}, v.Source, v.options(src, o.Level))
-		if err != nil {
-			return art, err
+		for i, d := range disks {
+			s, e := newSpool(src.Dir)
+			if e != nil {
+				return nil, e
+			}
+			defer func() { err = errors.Join(err, s.Close()) }()
+			vmdk, err := ovf.WriteVMDK(ctx, &limitedWriter{s, ovf.MaxMember}, d.Source, d.options(src, o.Level))
+			if err != nil {
+				return nil, err
+			}
+			a.Disks = append(a.Disks, ovf.Disk{VMDK: *vmdk, Content: s, Controller: ovf.Controller(o.Controller), Immutable: i == 0 && v.second != nil})
 		}
-		a.Disks = []ovf.Disk{{VMDK: *vmdk, Content: s, Controller: ovf.Controller(o.Controller)}}
 		p, err := a.Package(ctx, opt)
 		if err != nil {
-			return art, input(err)
+			return nil, input(err)
 		}
-		return put(ctx, to, art, image.None, func(w io.Writer) error { return p.WriteOVA(ctx, w) })
+		art, err = put(ctx, to, art, image.None, func(w io.Writer) error { return p.WriteOVA(ctx, w) })
+		return []image.Artifact{art}, err
 	})
 }
 

@@ -44,6 +44,7 @@ const (
 	TypeVMDK    = "application/vnd.goldenisc.disk.v1.vmdk"
 	TypeVHD     = "application/vnd.goldenisc.disk.v1.vhd"
 	TypeGCP     = "application/vnd.goldenisc.disk.v1.gcp.tar"
+	TypeGolden  = "application/vnd.goldenisc.disk.v1.golden+json" // what a system disk must have before it starts
 )
 
 // KindIncrement is the kind of a send stream that leads from another image, Artifact.From, to this one.
@@ -66,7 +67,7 @@ type Config struct {
 	Schema  int       `json:"schema"` // 1
 	Name    string    `json:"name"`
 	Version string    `json:"version"`
-	OS      string    `json:"os"`   // illumos or linux
+	OS      string    `json:"os"`   // illumos, solaris or linux
 	Arch    string    `json:"arch"` // as GOARCH
 	Created time.Time `json:"created"`
 	Base    Base      `json:"base"`

@@ -57,6 +57,7 @@ var ranks = map[string]int{
 // in its tests.
 var testOnly = map[string]int{
 	"internal/basetest":     0,
+	"internal/guesttest":    0,
 	"internal/sshtest":      1,
 	"internal/zfstest":      0,
 	"internal/zfsfake":      4,

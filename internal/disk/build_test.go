@@ -21,50 +21,25 @@ import (
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"github.com/ulikunitz/xz"
+
+	"github.com/goldenisc/packer-plugin-isc/internal/guesttest"
 )
 
-const testRelease = "6.1.0-9-test"
+const testRelease = guesttest.Release
 
 // bootRoot is a root with all that a guest starts with, none of which works.
 func bootRoot(arch string) *testRoot {
 	r := &testRoot{}
-	for _, dir := range []string{
-		".", "boot", "etc", "sbin", "usr", "usr/lib", "usr/lib/modules", "usr/lib/modules/" + testRelease, "usr/lib/modules/" + testRelease + "/kernel",
-		"usr/lib/systemd", "usr/lib/systemd/boot", "usr/lib/systemd/boot/efi", "var",
-	} {
-		r.dir(dir, 0o755)
+	for _, f := range guesttest.Files(arch) {
+		switch {
+		case f.Mode.IsDir():
+			r.dir(f.Path, f.Mode.Perm())
+		case f.Mode&fs.ModeSymlink != 0:
+			r.link(f.Path, f.Content)
+		default:
+			r.file(f.Path, f.Mode, f.Content)
+		}
 	}
-	r.link("lib", "usr/lib")
-	r.file("boot/vmlinuz-"+testRelease, 0o644, string(testPE(arch)))
-	r.file("boot/initrd.img-"+testRelease, 0o644, "another's")
-	r.file("boot/config-"+testRelease, 0o644, "CONFIG_RD_ZSTD=y\nCONFIG_BLK_DEV_INITRD=y\n")
-	r.file(stubs[arch][0], 0o644, string(testPE(arch)))
-	r.file("sbin/init", 0o755, "#!/bin/sh\n")
-	r.file("etc/machine-id", 0o644, "0123456789abcdef0123456789abcdef\n")
-	r.file("usr/lib/os-release", 0o644, "ID=test\n")
-	dir := "usr/lib/modules/" + testRelease + "/"
-	r.file(dir+"modules.dep", 0o644, `kernel/ahci.ko: kernel/libahci.ko kernel/libata.ko kernel/scsi_mod.ko
-kernel/libahci.ko: kernel/libata.ko kernel/scsi_mod.ko
-kernel/libata.ko: kernel/scsi_mod.ko
-kernel/scsi_mod.ko:
-kernel/sd_mod.ko: kernel/scsi_mod.ko
-kernel/dm-verity.ko: kernel/dm-mod.ko
-kernel/dm-crypt.ko: kernel/dm-mod.ko
-kernel/dm-mod.ko:
-kernel/xts.ko:
-kernel/ecb.ko:
-kernel/ext4.ko:
-kernel/overlay.ko:
-kernel/erofs.ko: kernel/libcrc32c.ko
-kernel/libcrc32c.ko:
-kernel/crc32c_generic.ko:
-`)
-	for _, m := range strings.Fields("ahci libahci libata scsi_mod sd_mod dm-verity dm-crypt dm-mod xts ecb ext4 overlay erofs libcrc32c crc32c_generic") {
-		r.file(dir+"kernel/"+m+".ko", 0o644, "module "+m)
-	}
-	r.file(dir+"modules.softdep", 0o644, "# soft\nsoftdep libcrc32c pre: crc32c\nsoftdep xts pre: ecb\n")
-	r.file(dir+"modules.builtin", 0o644, "kernel/drivers/nvme/host/nvme.ko\n")
-	r.file(dir+"modules.alias", 0o644, "alias crc32c crc32c_generic\nalias pci:v00008086d00002829sv*sd*bc*sc*i* ahci\n")
 	r.sort()
 	return r
 }
