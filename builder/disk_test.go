@@ -28,6 +28,7 @@ import (
 
 	"github.com/goldenisc/packer-plugin-isc/builder"
 	"github.com/goldenisc/packer-plugin-isc/image"
+	"github.com/goldenisc/packer-plugin-isc/internal/guesttest"
 	"github.com/goldenisc/packer-plugin-isc/internal/kindtest"
 	"github.com/goldenisc/packer-plugin-isc/registry"
 )
@@ -342,17 +343,55 @@ func TestGuestProblems(t *testing.T) {
 		}
 	}
 	for name, c := range map[string]struct{ text, want string }{
-		"firmware": {"ova {\n  firmware = \"bios\"\n}\n", "unified kernel image"},
-		"etc":      {"qcow2 {\n  etc = \"memory\"\n}\n", `"memory" is none of`},
-		"hardware": {"qcow2 {\n  hardware = [\"floppy\"]\n}\n", `"floppy" is none of`},
-		"size":     {"qcow2 {\n  size = \"big\"\n}\n", "is not a size"},
-		"stub":     {"qcow2 {\n  stub = \"none.stub\"\n}\n", "does not exist"},
-		"key":      {"qcow2 {\n  uki_key = \"env://X\"\n}\n", "goes with uki_cert"},
-		"scratch":  {"qcow2 {}\nscratch {\n  path = \"/tmp/x\"\n  size = \"1GiB\"\n}\n", "has its scratch at /scratch"},
-		"volumes":  {"qcow2 {}\nvolume {\n  path = \"/a\"\n  size = \"1GiB\"\n}\nvolume {\n  path = \"/b\"\n  size = \"1GiB\"\n}\n", "one volume"},
+		"firmware":   {"ova {\n  firmware = \"bios\"\n}\n", "unified kernel image"},
+		"etc":        {"qcow2 {\n  etc = \"memory\"\n}\n", `"memory" is none of`},
+		"hardware":   {"qcow2 {\n  hardware = [\"floppy\"]\n}\n", `"floppy" is none of`},
+		"size":       {"qcow2 {\n  size = \"big\"\n}\n", "is not a size"},
+		"stub":       {"qcow2 {\n  stub = \"none.stub\"\n}\n", "does not exist"},
+		"key":        {"qcow2 {\n  uki_key = \"env://X\"\n}\n", "goes with uki_cert"},
+		"scratch":    {"qcow2 {}\nscratch {\n  path = \"/tmp/x\"\n  size = \"1GiB\"\n}\n", "has its scratch at /scratch"},
+		"no scratch": {"qcow2 {\n  var = \"scratch\"\n}\n", "changes to /var are to be on the scratch, but there is none"},
+		"small":      {"qcow2 {}\nscratch {\n  size = \"10MiB\"\n}\n", "it has 64 MiB at least"},
+		"odd":        {"qcow2 {\n  size = \"3000000\"\n}\n", "it is of whole MiB"},
+		"card alone": {"qcow2 {\n  hardware = [\"e1000\"]\n}\n", "no disk controller"},
+		"cmdline":    {"qcow2 {\n  cmdline = \"quiet init=/bin/sh\"\n}\n", `"init=/bin/sh" cannot stand`},
+		"volumes":    {"qcow2 {}\nvolume {\n  path = \"/a\"\n  size = \"1GiB\"\n}\nvolume {\n  path = \"/b\"\n  size = \"1GiB\"\n}\n", "one volume"},
 	} {
 		if _, _, err := buildSpec(t, t.TempDir(), linuxImage+base+c.text); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+}
+
+// TestGuestWithoutSystemd: what a spec starts by a unit, such a root does not start.
+func TestGuestWithoutSystemd(t *testing.T) {
+	dir := t.TempDir()
+	root, err := guesttest.Tar("amd64")
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, filepath.Join(dir, "root.tar"), string(root))
+	const spec = linuxImage + `base {
+  source = "tar:root.tar"
+}
+profile {
+  name = "none"
+}
+scratch {
+  size = "64MiB"
+}
+qcow2 {
+  hardware = ["ahci"]
+}
+`
+	if _, _, err := buildSpec(t, dir, spec); err != nil {
+		t.Error(err)
+	}
+	for block, want := range map[string]string{
+		"service {\n  name = \"web\"\n  exec = \"/sbin/init\"\n}\n": `would start the service "web"`, "identity {}\n": "service of the identity block",
+	} {
+		if _, _, err := buildSpec(t, dir, spec+block); !errors.Is(err, builder.ErrInput) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
 		}
 	}
 }

@@ -40,7 +40,8 @@ type Guest struct {
 	SignKey    string   `hcl:"uki_key,optional"`     // RSA key for Secure Boot: PEM file or env://VARIABLE
 	SignCert   string   `hcl:"uki_cert,optional"`    // PEM file with its certificate
 
-	bios bool // the machine starts it without EFI
+	bios    bool // the machine starts it without EFI
+	unknown bool // values that are none of a few are reported already
 }
 
 // writables are the values of Guest.Var and Etc.
@@ -67,6 +68,7 @@ func (g *Guest) check(body hcl.Body) (diags hcl.Diagnostics) {
 	for _, h := range g.Hardware {
 		diags = append(diags, oneOf(body, "hardware", h, hardware...)...)
 	}
+	g.unknown = diags.HasErrors()
 	return diags
 }
 
@@ -118,10 +120,24 @@ func (g *Guest) problems(s *Spec) (out []Problem) {
 	if sc := s.Layout.Scratch; sc != nil && sc.MountPoint() != "/scratch" {
 		on("", fmt.Errorf("has its scratch at /scratch, not at %q", sc.MountPoint()))
 	}
+	if len(out) > 0 || g.unknown || s.Image == nil {
+		return out
+	}
+	o, err := g.options(s, []disk.Hardware{disk.AHCI})
+	if err == nil {
+		err = o.Check()
+	}
+	all := []error{err}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		all = joined.Unwrap()
+	}
+	for _, err := range all {
+		on("", err)
+	}
 	return out
 }
 
-// options are those of the spec and of the block.
+// options are those of the spec and of the block, without what is in files.
 func (g *Guest) options(s *Spec, machine []disk.Hardware) (o disk.Options, err error) {
 	o = disk.Options{
 		Arch: s.Image.Arch, Hardware: machine, Cmdline: g.Cmdline, Serial: g.Serial,
@@ -152,19 +168,19 @@ func (g *Guest) options(s *Spec, machine []disk.Hardware) (o disk.Options, err e
 		size(&o.Data, v.Size)
 		o.DataPath = v.Path
 	}
-	if err == nil && g.Stub != "" {
-		if o.Stub, err = readBounded(local(s.Dir, g.Stub)); err != nil {
-			err = fmt.Errorf("stub: %w", err)
-		}
-	}
-	if err == nil && g.SignKey != "" {
-		err = g.sign(s.Dir, &o)
-	}
 	return o, err
 }
 
-// sign reads key and certificate for Secure Boot.
-func (g *Guest) sign(dir string, o *disk.Options) error {
+// files reads the boot stub, and key and certificate for Secure Boot.
+func (g *Guest) files(dir string, o *disk.Options) (err error) {
+	if g.Stub != "" {
+		if o.Stub, err = readBounded(local(dir, g.Stub)); err != nil {
+			return fmt.Errorf("stub: %w", err)
+		}
+	}
+	if g.SignKey == "" {
+		return nil
+	}
 	key, chain, err := readSigner(dir, g.SignKey, g.SignCert)
 	if err != nil {
 		return err
@@ -182,6 +198,12 @@ func (g *Guest) build(ctx context.Context, src *Source, machine []disk.Hardware)
 		return g.buildIllumos(ctx, src)
 	}
 	o, err := g.options(src.Spec, machine)
+	if err == nil {
+		err = g.files(src.Spec.Dir, &o)
+	}
+	if err == nil {
+		err = started(src)
+	}
 	if err != nil {
 		return nil, input(err)
 	}
@@ -226,6 +248,22 @@ func diskSource(d *disk.Disk) ovf.Source {
 		s.Extents = append(s.Extents, ovf.Extent(e))
 	}
 	return s
+}
+
+// started refuses a root without what starts the services of the spec, which are units of systemd: the
+// machine would run, and serve nothing.
+func started(src *Source) error {
+	if has(src.Tree, "usr/lib/systemd/systemd") || has(src.Tree, "lib/systemd/systemd") {
+		return nil
+	}
+	const hint = "start it from files of the root's own init, and leave the block out"
+	if all := src.Spec.Layout.Services; len(all) > 0 {
+		return fmt.Errorf("the root has no systemd, which would start the service %q: %s", all[0].Name, hint)
+	}
+	if src.Spec.Layout.Identity != nil {
+		return errors.New("the root has no systemd, which would start the service of the identity block: " + hint)
+	}
+	return nil
 }
 
 // dependencies are what artifacts turn out to be made of while they are written, by several goroutines.

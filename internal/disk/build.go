@@ -21,6 +21,9 @@ const (
 	dataPath    = "/data"
 )
 
+// maxSize bounds what is on a disk, in bytes.
+const maxSize = 1 << 44
+
 // maxCmdline is the COMMAND_LINE_SIZE of x86 and arm64, with the NUL.
 const maxCmdline = 2048
 
@@ -55,7 +58,7 @@ var secondIDs = map[string]guid{
 // an id for each start; and, if there is systemd, /etc/.updated and /var/.updated, by which it knows that
 // its caches are those of /usr.
 func Build(ctx context.Context, root iter.Seq2[*Object, error], o Options) (*Guest, error) {
-	if err := o.check(); err != nil {
+	if err := o.Check(); err != nil {
 		return nil, err
 	}
 	r, err := readRoot(root)
@@ -93,8 +96,8 @@ func Build(ctx context.Context, root iter.Seq2[*Object, error], o Options) (*Gue
 	return g, g.golden(ctx, v)
 }
 
-// check tells what is wrong with the options by themselves.
-func (o *Options) check() error {
+// Check tells all that is wrong with the options by themselves, whatever the root. [Build] does it too.
+func (o *Options) Check() error {
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, &Problem{What: fmt.Sprintf(format, args...)}) }
 	if rootTypes[o.Arch] == [2]guid{} {
@@ -111,14 +114,18 @@ func (o *Options) check() error {
 		}
 	}
 	if disks == 0 {
-		bad("no hardware to have a disk on")
+		bad("the hardware has no disk controller that the root could be found on")
 	}
 	for _, s := range []struct {
 		name     string
 		n, least int64
 	}{{"size", o.Size, mebibyte}, {"swap", o.Swap, mebibyte}, {"scratch", o.Scratch, 64 * mebibyte}, {"data", o.Data, 64 * mebibyte}} {
-		if s.n != 0 && (s.n < s.least || s.n%mebibyte != 0 || s.n > 1<<44) {
-			bad("%s of %d bytes: not whole MiB from %d on", s.name, s.n, s.least>>20)
+		switch {
+		case s.n == 0:
+		case s.n < s.least || s.n > maxSize:
+			bad("%s of %d bytes: it has %d MiB at least, and %d TiB at most", s.name, s.n, s.least>>20, int64(maxSize)>>40)
+		case s.n%mebibyte != 0:
+			bad("%s of %d bytes: it is of whole MiB", s.name, s.n)
 		}
 	}
 	if o.SecondDisk && o.Swap+o.Scratch+o.Data == 0 {
@@ -132,7 +139,7 @@ func (o *Options) check() error {
 		case ReadOnly, Tmpfs, Overlay:
 		case OnScratch:
 			if o.Scratch == 0 {
-				bad("%s is written on scratch, which there is none of", w.name)
+				bad("changes to %s are to be on the scratch, but there is none", w.name)
 			}
 		default:
 			bad("%s: %q is no way to write", w.name, w.how)
@@ -151,7 +158,7 @@ func (o *Options) check() error {
 	for word := range strings.FieldsSeq(o.Cmdline) {
 		name, _, _ := strings.Cut(word, "=")
 		if strings.HasPrefix(name, "isc.") || name == "init" || name == "rdinit" || name == "initrd" {
-			bad("%q cannot stand in the command line: it is set by the options", word)
+			bad("%q cannot stand in the command line, as it says how the root is found and started", word)
 		}
 	}
 	if strings.ContainsFunc(o.Cmdline, func(r rune) bool { return r < ' ' || r > '~' }) {

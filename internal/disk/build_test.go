@@ -464,20 +464,21 @@ func depOf(r *testRoot, dir string) string {
 
 func TestOptions(t *testing.T) {
 	for want, change := range map[string]func(*Options){
-		`architecture "ppc"`:         func(o *Options) { o.Arch = "ppc" },
-		"no hardware to have a disk": func(o *Options) { o.Hardware = []Hardware{E1000} },
-		`hardware "floppy"`:          func(o *Options) { o.Hardware = append(o.Hardware, "floppy") },
-		"swap of 5 bytes":            func(o *Options) { o.Swap = 5 },
-		"scratch of 1048576 bytes":   func(o *Options) { o.Scratch = 1 << 20 },
-		"second disk without":        func(o *Options) { o.SecondDisk, o.Swap, o.Scratch, o.Data = true, 0, 0, 0 },
-		"which there is none of":     func(o *Options) { o.Scratch, o.Etc = 0, OnScratch },
-		`"disk" is no way to write`:  func(o *Options) { o.Var = "disk" },
-		`"explode" is nothing`:       func(o *Options) { o.Corruption = "explode" },
-		`init "bin/x"`:               func(o *Options) { o.Init = "bin/x" },
-		`data path "/a b"`:           func(o *Options) { o.DataPath = "/a b" },
-		`"isc.root=x" cannot stand`:  func(o *Options) { o.Cmdline = "isc.root=x" },
-		"not printable ASCII":        func(o *Options) { o.Cmdline = "ü" },
-		"a key goes with":            func(o *Options) { k, _ := testKey(t); o.Key = k },
+		`architecture "ppc"`:                     func(o *Options) { o.Arch = "ppc" },
+		"has no disk controller":                 func(o *Options) { o.Hardware = []Hardware{E1000} },
+		`hardware "floppy"`:                      func(o *Options) { o.Hardware = append(o.Hardware, "floppy") },
+		"swap of 5 bytes: it has 1 MiB at least": func(o *Options) { o.Swap = 5 },
+		"data of 99999999 bytes: it is of whole": func(o *Options) { o.Data = 99999999 },
+		"scratch of 1048576 bytes":               func(o *Options) { o.Scratch = 1 << 20 },
+		"second disk without":                    func(o *Options) { o.SecondDisk, o.Swap, o.Scratch, o.Data = true, 0, 0, 0 },
+		"scratch, but there is none":             func(o *Options) { o.Scratch, o.Etc = 0, OnScratch },
+		`"disk" is no way to write`:              func(o *Options) { o.Var = "disk" },
+		`"explode" is nothing`:                   func(o *Options) { o.Corruption = "explode" },
+		`init "bin/x"`:                           func(o *Options) { o.Init = "bin/x" },
+		`data path "/a b"`:                       func(o *Options) { o.DataPath = "/a b" },
+		`"isc.root=x" cannot stand`:              func(o *Options) { o.Cmdline = "isc.root=x" },
+		"not printable ASCII":                    func(o *Options) { o.Cmdline = "ü" },
+		"a key goes with":                        func(o *Options) { k, _ := testKey(t); o.Key = k },
 	} {
 		o := options("amd64")
 		change(&o)
