@@ -53,7 +53,7 @@ var AdoptGlobs = []string{
 func Adopt(root profiles.Root, f Facts, service string, s *profiles.Selection, today time.Time) (*Adoption, error) {
 	a := &adopter{root: root, out: &Adoption{Facts: f}}
 	find := a.unit
-	if f.OS == profiles.Illumos {
+	if profiles.HasSMF(f.OS) {
 		find = a.manifest
 	}
 	if err := find(service); err != nil {

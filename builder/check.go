@@ -46,7 +46,7 @@ const maxName = 63
 
 // Systems and architectures that images are built for.
 var (
-	systems       = []string{"illumos", "linux"}
+	systems       = profiles.Platforms
 	architectures = []string{"amd64", "arm64"}
 	skeletons     = []string{"illumos", "linux"}
 )
@@ -362,6 +362,10 @@ func (c *checker) artifacts() {
 			c.on(at+".id", fmt.Errorf("%q is the id of %s already: give each an id of its own", k.ID, first))
 		default:
 			seen[k.ID] = at
+		}
+		if img := c.spec.Image; img != nil && img.OS == profiles.Solaris && c.spec.Disk == nil && k.Kind != "zone" {
+			c.on(at, errors.New("is not made of a Solaris root, whose pools and boot loader are nobody else's: a zone block is"))
+			continue
 		}
 		if w, ok := k.Writer.(checked); ok {
 			for _, p := range w.problems(c.spec) {

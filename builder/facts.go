@@ -20,7 +20,7 @@ import (
 // Facts are what a root file system says of itself. What it does not say is empty.
 type Facts struct {
 	Source   string   // where it was read from, as a spec names it
-	OS       string   // illumos (Solaris included), linux, freebsd
+	OS       string   // illumos, solaris, linux, freebsd
 	Arch     string   // as GOARCH
 	Release  string   // for people: "OmniOS v11 r151054", "Debian GNU/Linux 12 (bookworm)"
 	Version  string   // to compare: "r151054", "12"
@@ -62,8 +62,14 @@ var packageSystems = []struct{ dir, name string }{
 	{"usr/lib/sysimage/rpm", "rpm"},
 }
 
-// illumosIDs are the values of ID in os-release(5) of illumos distributions and Solaris.
-var illumosIDs = []string{"illumos", "omnios", "openindiana", "smartos", "tribblix", "helios", "solaris"}
+// illumosIDs are the values of ID in os-release(5) of illumos distributions.
+var illumosIDs = []string{"illumos", "omnios", "openindiana", "smartos", "tribblix", "helios"}
+
+// isSolaris reports whether a root with services of smf(7) is Oracle's, by os-release(5) since 11.4, and by
+// /etc/release before.
+func isSolaris(id, release string) bool {
+	return id == profiles.Solaris || id == "" && strings.HasPrefix(release, "Oracle Solaris")
+}
 
 // Inspect finds out what a tree is. A tree may lie, so it serves to catch mistakes, not attacks.
 func Inspect(t *image.Tree) (Facts, error) {
@@ -100,8 +106,10 @@ func Inspect(t *image.Tree) (Facts, error) {
 		}
 	}
 	switch id := vars["ID"]; {
+	case isSolaris(id, firstLine(release)):
+		f.OS = profiles.Solaris
 	case has(t, "lib/svc/manifest") || slices.Contains(illumosIDs, id):
-		f.OS = "illumos"
+		f.OS = profiles.Illumos
 	case id == "freebsd":
 		f.OS = id
 	case interpOS != "":
@@ -109,10 +117,10 @@ func Inspect(t *image.Tree) (Facts, error) {
 	case id != "" || f.Packages == "dpkg" || f.Packages == "apk" || f.Packages == "rpm" || f.Systemd:
 		f.OS = "linux"
 	case release != nil:
-		f.OS = "illumos"
+		f.OS = profiles.Illumos
 	}
 	f.Arch = arch
-	if f.OS == "illumos" && (arch == "386" || arch == "" && has(t, "lib/amd64")) {
+	if profiles.HasSMF(f.OS) && (arch == "386" || arch == "" && has(t, "lib/amd64")) {
 		f.Arch = "amd64" // much of /usr/bin is 32-bit there
 	}
 	for _, d := range daemons {
@@ -120,7 +128,7 @@ func Inspect(t *image.Tree) (Facts, error) {
 			f.Daemons = append(f.Daemons, d)
 		}
 	}
-	if f.OS == profiles.Illumos || f.OS == profiles.Linux {
+	if slices.Contains(profiles.Platforms, f.OS) {
 		if f.Services, err = profiles.BootServices(t, f.OS); err != nil {
 			return f, fmt.Errorf("inspect base: %w", err)
 		}

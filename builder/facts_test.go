@@ -124,6 +124,22 @@ var roots = []struct {
 		},
 		Facts{OS: "illumos", Arch: "amd64", Release: "OpenIndiana Hipster 2024.10 (powered by illumos)", Version: "2024.10"},
 	},
+	{
+		"solaris",
+		map[string]string{
+			"etc/os-release":    "NAME=\"Oracle Solaris\"\nPRETTY_NAME=\"Oracle Solaris 11.4\"\nID=solaris\nVERSION=11.4\nVERSION_ID=11.4\n",
+			"etc/release":       "                             Oracle Solaris 11.4 X86\n",
+			"lib/svc/manifest/": "",
+			"usr/bin/ls":        program(62, "/lib/amd64/ld.so.1"),
+			"var/pkg/":          "",
+		},
+		Facts{OS: "solaris", Arch: "amd64", Release: "Oracle Solaris 11.4", Version: "11.4", Packages: "ips"},
+	},
+	{
+		"solaris by release only",
+		map[string]string{"etc/release": "                             Oracle Solaris 11.3 X86\n", "lib/svc/manifest/": "", "usr/bin/sh": program(3, "/usr/lib/ld.so.1")},
+		Facts{OS: "solaris", Arch: "amd64", Release: "Oracle Solaris 11.3 X86", Version: "11.3"},
+	},
 	{"nothing", map[string]string{}, Facts{}},
 	{
 		"odd",

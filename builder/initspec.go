@@ -2,7 +2,6 @@ package builder
 
 import (
 	"bytes"
-	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,6 +9,8 @@ import (
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclwrite"
 	"github.com/zclconf/go-cty/cty"
+
+	"github.com/goldenisc/packer-plugin-isc/profiles"
 )
 
 // Format puts HCL into the canonical layout, as packer fmt does.
@@ -27,14 +28,19 @@ func Init(f Facts) []byte {
 	var b bytes.Buffer
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	os, arch := f.OS, f.Arch
-	osNote, archNote := "illumos or linux", "amd64 or arm64"
+	osNote, archNote := "illumos, solaris or linux", "amd64 or arm64"
 	if !slices.Contains(systems, os) {
 		os, osNote = "illumos", "a guess: the base does not say"
 	}
 	if !slices.Contains(architectures, arch) {
 		arch, archNote = "amd64", "a guess: the base does not say"
 	}
-	source := cmp.Or(f.Source, "skeleton:"+os)
+	source := f.Source
+	if source == "" && slices.Contains(skeletons, os) {
+		source = "skeleton:" + os
+	} else if source == "" {
+		source = "skeleton:" + profiles.Illumos // of no use, but a source: there is none of Solaris
+	}
 
 	line("# A golden image. Check it with iscadm validate, build it with iscadm build SPEC -o oci:DIR:TAG.")
 	line("# Names of local files are relative to the folder of this file.")
@@ -128,9 +134,8 @@ scratch { # encrypted under a key that dies at shutdown
 # }
 mutable {`)
 	logs := `["/var/log/**"]`
-	brand := "lx"
-	if os == "illumos" {
-		logs, brand = `["/var/log/**", "/var/svc/log/**"]`, "illumos"
+	if profiles.HasSMF(os) {
+		logs = `["/var/log/**", "/var/svc/log/**"]`
 	}
 	line("paths = %s", logs)
 	line("rule = %q # any, append, or reset: put back at every reset", "any")
@@ -138,7 +143,7 @@ mutable {`)
 	line("")
 	line("# The artifacts.")
 	line("zone {")
-	line("brand = %q", brand)
+	line("brand = %q", profiles.DefaultBrand(os))
 	line("compression = %q # none, gzip or zstd", "zstd")
 	line("}")
 	return hclwrite.Format(b.Bytes())

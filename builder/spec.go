@@ -55,7 +55,7 @@ type Spec struct {
 type Image struct {
 	Name        string `hcl:"name"`    // a name for repositories and zones: lower case, digits, inner ".", "_", "-"
 	Version     string `hcl:"version"` // an OCI tag
-	OS          string `hcl:"os"`      // illumos or linux
+	OS          string `hcl:"os"`      // illumos, solaris (11.4) or linux
 	Arch        string `hcl:"arch"`    // amd64 or arm64
 	Description string `hcl:"description,optional"`
 	// MutableDefaults adds the rules of [profiles.DefaultMutables], for what differs in any running

@@ -18,7 +18,7 @@ import (
 // whose top level is the root directory.
 type Zone struct {
 	ID          string `hcl:"id,optional"`          // default zone
-	Brand       string `hcl:"brand,optional"`       // of zonecfg(8); default illumos, for a Linux image lx
+	Brand       string `hcl:"brand,optional"`       // of zonecfg(8); default illumos, for a Linux image lx, for one of Solaris solaris
 	Dialect     string `hcl:"dialect,optional"`     // pax (default) or ustar-strict
 	Compression string `hcl:"compression,optional"` // none, gzip or zstd (default)
 }

@@ -53,18 +53,47 @@ func (s Site) files(g *Golden, instance string) (map[string][]byte, error) {
 	switch g.Config.OS {
 	case "linux":
 		files["etc/hostname"] = []byte(host + "\n")
+		return files, nil
 	case "illumos":
 		files["etc/nodename"] = []byte(host + "\n")
-		if isDir("etc/inet") {
-			old, err := g.read("etc/inet/hosts")
-			if err != nil {
-				return nil, err
-			}
-			files["etc/inet/hosts"] = addHost(old, host)
+	case "solaris":
+		// The directory for profiles of one machine is of 11.4; before, all of them stood in the other.
+		i := slices.IndexFunc(profileDirs, isDir)
+		if i < 0 && s.Hostname != "" {
+			return nil, fmt.Errorf("hostname %q: the image has neither of the directories %q to say it in", host, profileDirs)
 		}
+		if i >= 0 {
+			files[profileDirs[i]+"/isc-instance.xml"] = fmt.Appendf(nil, nodename, host)
+		}
+	}
+	if isDir("etc/inet") {
+		old, err := g.read("etc/inet/hosts")
+		if err != nil {
+			return nil, err
+		}
+		files["etc/inet/hosts"] = addHost(old, host)
 	}
 	return files, nil
 }
+
+// profileDirs are where SMF of Solaris looks for profiles, that of the node first.
+var profileDirs = []string{"etc/svc/profile/node", "etc/svc/profile/site"}
+
+// nodename is the profile that names an instance of Solaris, which does not read /etc/nodename. A host name
+// that was checked needs no escapes.
+const nodename = `<?xml version='1.0'?>
+<!DOCTYPE service_bundle SYSTEM '/usr/share/lib/xml/dtd/service_bundle.dtd.1'>
+<!-- Made by iscadm. -->
+<service_bundle type='profile' name='isc-instance'>
+  <service name='system/identity' type='service' version='1'>
+    <instance name='node' enabled='true'>
+      <property_group name='config' type='application'>
+        <propval name='nodename' type='astring' value='%s'/>
+      </property_group>
+    </instance>
+  </service>
+</service_bundle>
+`
 
 // read returns the golden content of a small file, nothing if there is none.
 func (g *Golden) read(name string) ([]byte, error) {

@@ -51,7 +51,7 @@ type accounts struct {
 
 // nologin is the shell of accounts nobody logs in to.
 func nologin(os string) string {
-	if os == Illumos {
+	if HasSMF(os) {
 		return "/usr/bin/false"
 	}
 	return "/bin/false"
@@ -146,10 +146,10 @@ func (a *accounts) user(u *User, gid int) error {
 	}
 	// An account that has a shell is logged in to by key: its password matches nothing, but it is
 	// not locked, which would keep keys out too. See shadow(5) of either system.
-	mark := map[bool]map[string]string{
-		true:  {Illumos: "NP", Linux: "*"},
-		false: {Illumos: "*LK*", Linux: "!"},
-	}[u.Shell != ""][a.os]
+	mark := map[bool]map[bool]string{
+		true:  {true: "NP", false: "*"},
+		false: {true: "*LK*", false: "!"},
+	}[u.Shell != ""][HasSMF(a.os)]
 	mode := fs.FileMode(0o400)
 	if a.os == Linux {
 		mode = 0o600

@@ -65,7 +65,7 @@ func (l *Layout) apply(root Root, epoch time.Time) error {
 			return fmt.Errorf("identity: %w", err)
 		}
 	}
-	if l.Network != nil && l.OS == Linux {
+	if l.Network != nil {
 		if err := b.ownFilter(); err != nil {
 			return fmt.Errorf("network: %w", err)
 		}
@@ -211,7 +211,7 @@ func (b *baker) mountPoint(dir image.Entry) error {
 }
 
 // Describe returns the services of the layout as the config of an image lists them: by FMRI
-// (smf(7)) on illumos, by unit name on Linux.
+// (smf(7)) on illumos and Solaris, by unit name on Linux.
 func (l *Layout) Describe() []image.Service {
 	var all []image.Service
 	for _, s := range l.Services {
@@ -271,7 +271,7 @@ func (b *baker) manifest(s *Service) error {
 		service = service.with(require(fmt.Sprintf("after-%d", i+1), a))
 	}
 	service = service.with(
-		s.methodContext(),
+		s.methodContext(b.layout.OS),
 		el("exec_method", "type", "method", "name", "start", "exec", exec, "timeout_seconds", "0"),
 		el("exec_method", "type", "method", "name", "stop", "exec", ":kill", "timeout_seconds", fmt.Sprint(s.timeout())),
 		el("property_group", "name", "startd", "type", "framework").with(
@@ -295,10 +295,16 @@ func require(name, fmri string) element {
 		with(el("service_fmri", "value", fmri))
 }
 
-// securityFlags are those of security-flags(7) that every service runs with.
-const securityFlags = "aslr,noexecstack,forbidnullmap"
+// methodContext returns the element that methods run in. On illumos it has the flags of security-flags(7)
+// that every service runs with; the DTD of Solaris knows none.
+func methodContext(os string, attrs ...string) element {
+	if os == Solaris {
+		return el("method_context", attrs...)
+	}
+	return el("method_context", append([]string{"security_flags", "aslr,noexecstack,forbidnullmap"}, attrs...)...)
+}
 
-func (s *Service) methodContext() element {
+func (s *Service) methodContext(os string) element {
 	user := orElse(s.User, "root")
 	cred := el("method_credential", "user", user)
 	if s.Group != "" {
@@ -309,7 +315,7 @@ func (s *Service) methodContext() element {
 		names := strings.Join(set, ",")
 		cred.attrs = append(cred.attrs, "privileges", names, "limit_privileges", names)
 	}
-	ctx := el("method_context", "security_flags", securityFlags, "working_directory", orElse(s.Directory, "/")).with(cred)
+	ctx := methodContext(os, "working_directory", orElse(s.Directory, "/")).with(cred)
 	if len(s.Environment) > 0 {
 		env := el("method_environment")
 		for _, k := range sortedKeys(s.Environment) {

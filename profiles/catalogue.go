@@ -1,6 +1,8 @@
 package profiles
 
 import (
+	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 )
@@ -11,6 +13,9 @@ var Controls = func() []Control {
 	all := slices.Concat(platformControls, kernelControls, auditControls, trailControls, serviceControls, exposureControls, startControls,
 		networkControls, packetControls, accountControls, passwordControls, loginControls, sshControls, warningControls,
 		fileControls, permissionControls, integrityControls, zoneControls, linuxKernelControls, linuxSystemControls)
+	for i := range all {
+		all[i].inherit()
+	}
 	slices.SortFunc(all, func(a, b Control) int { return strings.Compare(a.ID, b.ID) })
 	return all
 }()
@@ -22,11 +27,14 @@ var platformControls = []Control{
 		Title: "Stacks are not executable",
 		Why:   "Code that an attacker writes to a stack must not run.",
 		Refs:  []string{"STIG SOL-11.1-080020", "CIS 3.2"},
-		On: map[string]Method{Illumos: {
-			How:  "noexecstack in system/process-security and in the zone's security flags",
-			SMF:  securityFlag("noexecstack"),
-			Zone: func(z *Zone) { z.flag("NOEXECSTACK") },
-		}},
+		On: map[string]Method{
+			Illumos: {
+				How:  "noexecstack in system/process-security and in the zone's security flags",
+				SMF:  securityFlag("noexecstack"),
+				Zone: func(z *Zone) { z.flag("NOEXECSTACK") },
+			},
+			Solaris: extension("sxadm enable nxstack"),
+		},
 	},
 	{
 		ID:    "A02",
@@ -39,7 +47,8 @@ var platformControls = []Control{
 				SMF:  securityFlag("aslr"),
 				Zone: func(z *Zone) { z.flag("ASLR") },
 			},
-			Linux: sysctl("kernel.randomize_va_space", "2"),
+			Solaris: extension("sxadm delcust aslr"),
+			Linux:   sysctl("kernel.randomize_va_space", "2"),
 		},
 	},
 	{
@@ -54,6 +63,7 @@ var platformControls = []Control{
 			},
 			Linux: sysctl("vm.mmap_min_addr", "65536"),
 		},
+		Absent: map[string]string{Solaris: "sxadm(8) knows no such extension"},
 	},
 	{
 		ID:    "A05",
@@ -62,15 +72,12 @@ var platformControls = []Control{
 		Refs:  []string{"STIG SOL-11.1-080040", "STIG SOL-11.1-080045", "CIS 3.1"},
 		On: map[string]Method{
 			Illumos: {
-				How: "system/coreadm:default: global, per-process and set-id core files off, attempts logged",
-				SMF: append(enable("system/coreadm"), properties("system/coreadm", "default", "config_params",
-					"global_enabled", "boolean", "false",
-					"process_enabled", "boolean", "false",
-					"global_setid_enabled", "boolean", "false",
-					"process_setid_enabled", "boolean", "false",
-					"global_log_enabled", "boolean", "true",
-					"global_pattern", "astring", "/var/cores/core.%f.%p",
-					"init_pattern", "astring", "")...),
+				How: "system/coreadm:default: global, per-process and set-id core files off, attempts logged; pattern /var/cores/core.%f.%p",
+				SMF: coreadm("/var/cores/core.%f.%p"),
+			},
+			Solaris: {
+				How: "system/coreadm:default: global, per-process and set-id core files off, attempts logged; pattern /var/share/cores/core.%f.%p",
+				SMF: coreadm("/var/share/cores/core.%f.%p"),
 			},
 			Linux: {
 				How:   sysctlPath + ": kernel.core_pattern=|/bin/false, fs.suid_dumpable=0; coredump.conf.d: Storage=none",
@@ -89,6 +96,7 @@ var platformControls = []Control{
 		Refs:  []string{"STIG SOL-11.1-080060", "STIG SOL-11.1-080070"},
 		On: map[string]Method{
 			Illumos: {How: "var/cores 0700 root:root", Globs: []string{"var/cores"}, Edits: directory("var/cores", 0o700)},
+			Solaris: shared("cores", 0o700),
 			Linux: {
 				How:   "var/lib/systemd/coredump 0700 root:root",
 				Globs: []string{"var/lib/systemd/coredump"},
@@ -116,13 +124,18 @@ var auditControls = []Control{
 		Title: "Logins, administration, process and file changes are audited",
 		Why:   "These are the events that an intrusion consists of.",
 		Refs:  []string{"STIG SOL-11.1-010220", "CIS 4.5"},
-		Parameters: []Parameter{{
-			Name: "audit_flags", Default: "lo,am,aa,ps,fd,fm,-fa,ex", Type: List, What: "audit classes of /etc/security/audit_class, see audit_flags(7)",
-		}},
+		Parameters: []Parameter{
+			{Name: "audit_flags", Default: "lo,am,aa,ps,fd,fm,-fa,ex", Type: List, What: "audit classes of /etc/security/audit_class, see audit_flags(7), on illumos"},
+			{Name: "audit_flags_solaris", Default: "cusa,-fa,-ex,-ps,fd,fm", Type: List, What: "the same on Solaris, whose class cusa holds logins and administration"},
+		},
 		On: map[string]Method{
 			Illumos: {
-				How: "system/auditd:default preselection/flags",
+				How: "system/auditd:default preselection/flags = ${audit_flags}",
 				SMF: properties("system/auditd", "default", "preselection", "flags", "astring", "${audit_flags}"),
+			},
+			Solaris: {
+				How: "system/auditd:default preselection/flags = ${audit_flags_solaris}",
+				SMF: properties("system/auditd", "default", "preselection", "flags", "astring", "${audit_flags_solaris}"),
 			},
 			Linux: {
 				How:   "etc/audit/rules.d/50-isc.rules: accounts, rights, logins, time, network, mounts, modules, refused access",
@@ -187,6 +200,33 @@ var auditControls = []Control{
 func securityFlag(name string) []Property {
 	return append(enable("system/process-security"),
 		properties("system/process-security", "", "default", name, "boolean", "true")...)
+}
+
+// extension is the method of a security extension of Solaris, which sxadm(8) keeps in a private way.
+func extension(command string) Method { return Method{How: command, Live: command} }
+
+// coreadm returns the settings of coreadm(8) that leave no core files but where the pattern says, once
+// they are switched on.
+func coreadm(pattern string) []Property {
+	return append(enable("system/coreadm"), properties("system/coreadm", "default", "config_params",
+		"global_enabled", "boolean", "false",
+		"process_enabled", "boolean", "false",
+		"global_setid_enabled", "boolean", "false",
+		"process_setid_enabled", "boolean", "false",
+		"global_log_enabled", "boolean", "true",
+		"global_pattern", "astring", pattern,
+		"init_pattern", "astring", "")...)
+}
+
+// shared is the method that closes a directory of Solaris's /var/share. That is a file system of its own,
+// rpool/VARSHARE, which most archives of a root do not hold: then it is up to whoever runs the zone.
+func shared(name string, mode fs.FileMode) Method {
+	dir := "var/share/" + name
+	return Method{
+		How:   fmt.Sprintf("%s %04o root:root", dir, mode),
+		Globs: []string{dir}, Needs: []string{"var/share"}, Edits: directory(dir, mode),
+		Live: fmt.Sprintf("chown root:root /%s; chmod %04o /%[1]s", dir, mode),
+	}
 }
 
 // properties returns settings of one property group from name, type and value triples.

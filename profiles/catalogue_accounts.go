@@ -2,6 +2,7 @@ package profiles
 
 import (
 	"io/fs"
+	"regexp"
 	"strings"
 
 	"github.com/goldenisc/packer-plugin-isc/image"
@@ -16,10 +17,11 @@ var accountControls = []Control{
 		Refs:  []string{"STIG SOL-11.1-040010"},
 		Parameters: []Parameter{
 			{Name: "password_max_weeks", Default: "8", Type: Number, What: "weeks, on illumos"},
-			{Name: "password_max_days", Default: "60", Type: Number, What: "days, on Linux"},
+			{Name: "password_max_days", Default: "60", Type: Number, What: "days, on Solaris and Linux"},
 		},
 		On: map[string]Method{
 			Illumos: assign("etc/default/passwd", "MAXWEEKS", "${password_max_weeks}"),
+			Solaris: inDays("MAXDAYS", "${password_max_days}", "MAXWEEKS"),
 			Linux:   define("PASS_MAX_DAYS", "${password_max_days}"),
 		},
 	},
@@ -30,6 +32,7 @@ var accountControls = []Control{
 		Refs:  []string{"STIG SOL-11.1-040030"},
 		On: map[string]Method{
 			Illumos: assign("etc/default/passwd", "MINWEEKS", "1"),
+			Solaris: inDays("MINDAYS", "1", "MINWEEKS"),
 			Linux:   define("PASS_MIN_DAYS", "1"),
 		},
 	},
@@ -183,6 +186,15 @@ var accountControls = []Control{
 			Linux:   banner("etc/issue", "etc/issue.net", "etc/motd"),
 		},
 	},
+}
+
+// inDays is the method that sets a time in days, which excludes that in weeks (passwd(1) of Solaris 11.4).
+func inDays(days, value, weeks string) Method {
+	return Method{
+		How:   passwdDefaults + ": " + days + " " + value + "; " + weeks + ", which excludes it, is a comment",
+		Globs: []string{passwdDefaults},
+		Edits: all(commented(regexp.MustCompile(`^\s*`+weeks+`\s*=`), passwdDefaults), settings(setAssignment, passwdDefaults, days, value)),
+	}
 }
 
 // passwords returns the edit of the second field of etc/shadow: hash is given an account and what

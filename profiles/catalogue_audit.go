@@ -83,6 +83,7 @@ var trailControls = []Control{
 		Refs:  []string{"STIG SOL-11.1-010440", "STIG SOL-11.1-070250"},
 		On: map[string]Method{
 			Illumos: {How: "var/audit 0750 root:root", Globs: []string{"var/audit"}, Edits: directory("var/audit", 0o750)},
+			Solaris: shared("audit", 0o750),
 			Linux: {
 				How: "var/log/audit 0700 root:root", Globs: []string{"var/log/audit"}, Needs: auditd,
 				Edits: directory("var/log/audit", 0o700),
@@ -94,12 +95,20 @@ var trailControls = []Control{
 		Title: "Nobody is audited less than others",
 		Why:   "Flags of one account take precedence over those of the system.",
 		Refs:  []string{"STIG SOL-11.1-010360"},
-		On: map[string]Method{Illumos: {
-			How:   "etc/user_attr: no key audit_flags",
-			Globs: []string{"etc/user_attr"},
-			Needs: []string{"etc/user_attr"},
-			Edits: editFile("etc/user_attr", func(text string) (string, error) { return dropAttr(text, "audit_flags"), nil }),
-		}},
+		On: map[string]Method{
+			Illumos: {
+				How:   "etc/user_attr: no key audit_flags",
+				Globs: []string{"etc/user_attr"},
+				Needs: []string{"etc/user_attr"},
+				Edits: editFile("etc/user_attr", func(text string) (string, error) { return dropAttr(text, "audit_flags"), nil }),
+			},
+			Solaris: {
+				How:   "etc/user_attr and etc/user_attr.d: no key audit_flags",
+				Globs: []string{"etc/user_attr", "etc/user_attr.d/*"},
+				Needs: []string{"etc/user_attr", "etc/user_attr.d/*"},
+				Edits: eachText([]string{"etc/user_attr", "etc/user_attr.d/*"}, func(text string) string { return dropAttr(text, "audit_flags") }),
+			},
+		},
 	},
 	{
 		ID:    "B11",
@@ -209,9 +218,10 @@ func auditClasses(root Root, p *Params) (Inspection, error) {
 			known[f[1]] = true
 		}
 	}
-	for _, c := range p.List("audit_flags") {
+	parameter := map[string]string{Illumos: "audit_flags", Solaris: "audit_flags_solaris"}[p.OS]
+	for _, c := range p.List(parameter) {
 		if c = strings.TrimLeft(c, "+-^"); !known[c] {
-			in.Findings = append(in.Findings, Finding{"etc/security/audit_class", "there is no class " + c + ", which audit_flags asks for"})
+			in.Findings = append(in.Findings, Finding{"etc/security/audit_class", "there is no class " + c + ", which " + parameter + " asks for"})
 		}
 	}
 	return in, nil

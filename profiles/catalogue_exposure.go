@@ -24,6 +24,10 @@ var clearText = []string{
 	"usr/sbin/ypserv", "usr/sbin/ypbind", "usr/lib/netsvc/yp/ypserv", "usr/lib/netsvc/yp/ypbind", "usr/bin/Xvnc", "usr/bin/pidgin",
 }
 
+// wrapped are the settings that have services of inetd and RPC ask hosts_access(5).
+var wrapped = append(properties(inetd, "", "defaults", "tcp_wrappers", "boolean", "true"),
+	properties("network/rpc/bind", "", "config", "enable_tcpwrappers", "boolean", "true")...)
+
 // The C controls beyond the list of services that are off: what answers from outside.
 var exposureControls = []Control{
 	{
@@ -70,15 +74,22 @@ var exposureControls = []Control{
 		Why:   "A second list of who may connect stands where the packet filter is not.",
 		Refs:  []string{"STIG SOL-11.1-030050", "STIG SOL-11.1-050140", "CIS 2.12"},
 		Parameters: []Parameter{{
-			Name: "ssh_from", Default: "ALL", Type: List, What: "addresses and networks that sshd answers, see hosts_access(5)",
+			Name: "ssh_from", Default: "ALL", Type: List, What: "addresses and networks that sshd of illumos answers, see hosts_access(5)",
 		}},
-		On: map[string]Method{Illumos: {
-			How:   "etc/hosts.deny: ALL: ALL; etc/hosts.allow: sshd: ${ssh_from}; network/inetd defaults/tcp_wrappers and network/rpc/bind config/enable_tcpwrappers true",
-			Globs: []string{"etc/hosts.deny", "etc/hosts.allow"},
-			Edits: all(settings(setLine, "etc/hosts.deny", "ALL: ALL", ""), settings(setAccess, "etc/hosts.allow", "sshd", "${ssh_from}")),
-			SMF: append(properties(inetd, "", "defaults", "tcp_wrappers", "boolean", "true"),
-				properties("network/rpc/bind", "", "config", "enable_tcpwrappers", "boolean", "true")...),
-		}},
+		On: map[string]Method{
+			Illumos: {
+				How:   "etc/hosts.deny: ALL: ALL; etc/hosts.allow: sshd: ${ssh_from}; network/inetd defaults/tcp_wrappers and network/rpc/bind config/enable_tcpwrappers true",
+				Globs: []string{"etc/hosts.deny", "etc/hosts.allow"},
+				Edits: all(settings(setLine, "etc/hosts.deny", "ALL: ALL", ""), settings(setAccess, "etc/hosts.allow", "sshd", "${ssh_from}")),
+				SMF:   wrapped,
+			},
+			Solaris: {
+				How:   "etc/hosts.deny: ALL: ALL; network/inetd defaults/tcp_wrappers and network/rpc/bind config/enable_tcpwrappers true; sshd asks no wrapper: D15 and AllowUsers bound it",
+				Globs: []string{"etc/hosts.deny"},
+				Edits: settings(setLine, "etc/hosts.deny", "ALL: ALL", ""),
+				SMF:   wrapped,
+			},
+		},
 	},
 	{
 		ID:    "C06",

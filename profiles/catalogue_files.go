@@ -58,6 +58,11 @@ var fileControls = []Control{
 				Globs: []string{"**"},
 				Edits: all(deleted(illumosResidue...), emptied(illumosLogs...)),
 			},
+			Solaris: {
+				How:   "removed: " + strings.Join(solarisResidue, ", ") + "; emptied: " + strings.Join(illumosLogs, ", "),
+				Globs: []string{"**"},
+				Edits: all(deleted(solarisResidue...), emptied(illumosLogs...)),
+			},
 			Linux: {
 				How:   "removed: " + strings.Join(linuxResidue, ", ") + "; emptied: " + strings.Join(linuxLogs, ", "),
 				Globs: []string{"**"},
@@ -185,6 +190,10 @@ var (
 		"etc/dhcp/*", "var/mail/*", "var/spool/clientmqueue/*", "var/spool/cron/atjobs/*", "var/fm/fmd/*log*", "var/adm/exacct/*",
 		"etc/passwd-", "etc/shadow-", "etc/.pwd.lock", "etc/opasswd",
 	}
+	// Where Solaris has moved what grows, and the profiles that named and addressed one machine.
+	solarisResidue = append(slices.Clone(illumosResidue),
+		"var/share/audit/*", "var/share/cores/*", "var/share/crash/*", "var/share/mail/*", "system/volatile/*",
+		"etc/svc/profile/node/*", "etc/svc/profile/sysconfig/*")
 	illumosLogs = []string{
 		"var/adm/messages*", "var/adm/wtmpx", "var/adm/utmpx", "var/adm/lastlog", "var/adm/sulog", "var/adm/loginlog",
 		"var/log/**",

@@ -5,13 +5,14 @@ var integrityControls = []Control{
 	{
 		ID:    "K01",
 		Title: "Cryptography is that of a validated module",
-		Why:   "Some sites must use nothing else. illumos has no such mode.",
+		Why:   "Some sites must use nothing else.",
 		Refs:  []string{"STIG SOL-11.1-060010", "STIG SOL-11.1-060060"},
 		Scope: LiveOnly,
 		On: map[string]Method{
-			Illumos: {How: "Solaris: cryptoadm enable fips-140", Live: "cryptoadm enable fips-140"},
+			Solaris: {How: "cryptoadm enable fips-140, in the global zone", Live: "cryptoadm enable fips-140"},
 			Linux:   {How: "fips=1 on the kernel's command line", Live: "fips-mode-setup --enable"},
 		},
+		Absent: map[string]string{Illumos: "it has no such mode, and no validated module"},
 	},
 	{
 		ID:    "K02",
@@ -67,7 +68,11 @@ var integrityControls = []Control{
 		},
 		On: map[string]Method{
 			Illumos: {How: "scratch space by site/isc-enc-scratch; dock: volumes on encrypted datasets", Dock: "volumes lie on encrypted datasets; swap and dump devices are encrypted or absent"},
-			Linux:   {How: "scratch space and swap by crypttab; dock: volumes on encrypted disks", Dock: "volumes lie on encrypted disks or datasets; swap is encrypted or absent"},
+			Solaris: {
+				How:  "scratch space by site/isc-enc-scratch; swap on ZFS volumes is always encrypted; dock: volumes on encrypted datasets",
+				Dock: "volumes lie on encrypted datasets; dump devices are encrypted or absent",
+			},
+			Linux: {How: "scratch space and swap by crypttab; dock: volumes on encrypted disks", Dock: "volumes lie on encrypted disks or datasets; swap is encrypted or absent"},
 		},
 	},
 }

@@ -22,6 +22,7 @@ var kernelControls = []Control{
 			Needs: bootLoader,
 			Edits: file("etc/system.d/isc", 0o644, "* Made by iscadm.\nset noexec_user_stack=1\nset noexec_user_stack_log=1\n"),
 		}},
+		Absent: map[string]string{Solaris: "the variables of system(5) are gone since 11.3, and A01 logs nothing"},
 	},
 	{
 		ID:    "A07",
@@ -33,6 +34,14 @@ var kernelControls = []Control{
 				How:   "etc/dumpadm.conf: DUMPADM_ENABLE=no; var/crash 0700 root:root",
 				Globs: []string{"etc/dumpadm.conf", "var/crash"},
 				Edits: all(settings(setAssignment, "etc/dumpadm.conf", "DUMPADM_ENABLE", "no"), directory("var/crash", 0o700)),
+			},
+			Solaris: {
+				How:   "etc/dumpadm.conf, where there is one: DUMPADM_ENABLE=no; var/share/crash 0700 root:root; a zone leaves none",
+				Globs: []string{"etc/dumpadm.conf", "var/share/crash"},
+				Needs: []string{"etc/dumpadm.conf", "var/share"},
+				Edits: all(ifThere("etc/dumpadm.conf", settings(setAssignment, "etc/dumpadm.conf", "DUMPADM_ENABLE", "no")),
+					ifThere("var/share", directory("var/share/crash", 0o700))),
+				Live: "dumpadm -n",
 			},
 			Linux: masked("kdump.service", "kdump-tools.service"),
 		},
@@ -46,6 +55,11 @@ var kernelControls = []Control{
 			Illumos: {
 				How: "boot/loader.conf.local: no password of the image's own; the host guards the console", Globs: []string{"boot/loader.conf*"},
 				Needs: bootLoader, Check: noBootPassword, Dock: "only administrators reach the instance's console and boot menu",
+			},
+			Solaris: {
+				How: "boot/grub/*.cfg: no password of the image's own; the menu is in the pool, outside of the root, and the host guards the console", Globs: []string{"boot/grub*/*.cfg"},
+				Needs: []string{"boot/grub*/grub.cfg", "platform/i86pc/kernel/amd64/unix"}, Check: noBootPassword,
+				Dock: "only administrators reach the instance's console and boot menu",
 			},
 			Linux: {
 				How: "boot/grub/grub.cfg: no password of the image's own; the host guards the console", Globs: []string{"boot/grub*/*.cfg"},

@@ -160,6 +160,19 @@ var loginControls = []Control{
 		On: everywhere("etc/shadow: no hash ($1$, $5$, $6$ of crypt(3)) is of the account's name, of nothing, or of "+strings.Join(guesses[1:], ", "),
 			[]string{"etc/shadow"}, nil, checkGuessable),
 	},
+	{
+		ID:    "E34",
+		Title: "What holds for accounts is what their files say",
+		Why: "The service account-policy of Solaris 11.4 writes /etc/default/login, /etc/default/passwd and /etc/security/policy.conf anew from its properties where it is " +
+			"told to, and what controls E01 to E17 have set there is gone at the first start.",
+		On: map[string]Method{Solaris: {
+			How: "system/account-policy config/etc_default_login, etc_default_passwd and etc_security_policyconf: disabled = true",
+			SMF: slices.Concat(
+				properties("system/account-policy", "", "config/etc_default_login", "disabled", "boolean", "true"),
+				properties("system/account-policy", "", "config/etc_default_passwd", "disabled", "boolean", "true"),
+				properties("system/account-policy", "", "config/etc_security_policyconf", "disabled", "boolean", "true")),
+		}},
+	},
 }
 
 // peopleOf returns the names of accounts whose number is at least first, but for those of nobody.
@@ -213,7 +226,7 @@ func systemAccounts(first int) func(*Params) []Edit {
 					return err
 				}
 			}
-			mark := map[string]string{Illumos: "*LK*", Linux: "!"}[p.OS]
+			mark := map[bool]string{true: "*LK*", false: "!"}[HasSMF(p.OS)]
 			for _, edit := range editFile("etc/shadow", func(text string) (string, error) {
 				return editRecords(drop(text), func(f []string) {
 					if len(f) > 1 && system(f[0]) && (!locked(f[1]) || f[1] == "UP") {
@@ -329,7 +342,7 @@ func checkAccounts(root Root, p *Params) (Inspection, error) {
 		case len(f) < 7:
 		case !groups[f[3]]:
 			found("etc/passwd", "%q: its group %s is not in etc/group", f[0], f[3])
-		case f[3] == "0" && f[0] != "root" && p.OS == Illumos:
+		case f[3] == "0" && f[0] != "root" && HasSMF(p.OS):
 			found("etc/passwd", "%q has the group of root", f[0])
 		}
 	}

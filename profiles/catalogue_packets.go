@@ -2,6 +2,7 @@ package profiles
 
 import (
 	_ "embed"
+	"strconv"
 	"strings"
 )
 
@@ -12,7 +13,7 @@ var netparamsMethod []byte
 
 const netparams = "isc-netparams"
 
-func netparamsManifest() []byte {
+func netparamsManifest(os string) []byte {
 	return document("Made by iscadm. Changes are drift.",
 		el("service_bundle", "type", "manifest", "name", netparams).with(
 			el("service", "name", "site/"+netparams, "type", "service", "version", "1").with(
@@ -22,10 +23,10 @@ func netparamsManifest() []byte {
 				el("dependent", "name", netparams+"_network", "grouping", "optional_all", "restart_on", "none").
 					with(el("service_fmri", "value", "svc:/milestone/network:default")),
 				el("exec_method", "type", "method", "name", "start", "exec", "/lib/svc/method/"+netparams, "timeout_seconds", "60").with(
-					el("method_context", "security_flags", securityFlags).with(
+					methodContext(os).with(
 						el("method_credential", "user", "root", "group", "root", "privileges", "basic,sys_ip_config,net_rawaccess"))),
 				el("exec_method", "type", "method", "name", "refresh", "exec", "/lib/svc/method/"+netparams, "timeout_seconds", "60").with(
-					el("method_context", "security_flags", securityFlags).with(
+					methodContext(os).with(
 						el("method_credential", "user", "root", "group", "root", "privileges", "basic,sys_ip_config,net_rawaccess"))),
 				el("exec_method", "type", "method", "name", "stop", "exec", ":true", "timeout_seconds", "0"),
 				el("property_group", "name", "startd", "type", "framework").with(
@@ -36,23 +37,31 @@ func netparamsManifest() []byte {
 			)))
 }
 
-// stack returns the method that sets private parameters of the network stack, as "protocol name
-// value" triples without the underscore that ipadm(8) wants in front. They are properties of a
+// stack returns the method that sets parameters of the network stack, as "protocol name value" triples.
+// Those whose values are numbers are private: ipadm(8) wants an underscore in front, which is left out
+// here. They are properties of a
 // service of ours, which sets them at every start: the file etc/ipadm/ipadm.conf has a private
 // format and is emptied when a zone is cloned.
 func stack(triples ...string) Method {
 	set := enable("site/" + netparams)
 	var says []string
 	for i := 0; i+2 < len(triples); i += 3 {
-		set = append(set, Property{"site/" + netparams, "default", triples[i], triples[i+1], "count", triples[i+2]})
-		says = append(says, "ipadm set-prop -p _"+triples[i+1]+"="+triples[i+2]+" "+triples[i])
+		typ, name := "count", "_"+triples[i+1]
+		if _, err := strconv.Atoi(triples[i+2]); err != nil {
+			typ, name = "astring", triples[i+1]
+		}
+		set = append(set, Property{"site/" + netparams, "default", triples[i], triples[i+1], typ, triples[i+2]})
+		says = append(says, "ipadm set-prop -p "+name+"="+triples[i+2]+" "+triples[i])
 	}
 	manifest, method := manifestDir+"/"+netparams+".xml", "lib/svc/method/"+netparams
 	return Method{
 		How:   "by the service site/" + netparams + ": " + strings.Join(says, ", "),
 		Globs: []string{manifest, method},
-		Edits: all(groupFile(manifest, 0o444, illumosSys, string(netparamsManifest())), groupFile(method, 0o555, illumosBin, string(netparamsMethod))),
-		SMF:   set,
+		Edits: all(func(p *Params) []Edit {
+			return groupFile(manifest, 0o444, illumosSys, string(netparamsManifest(p.OS)))(p)
+		},
+			groupFile(method, 0o555, illumosBin, string(netparamsMethod))),
+		SMF: set,
 	}
 }
 
@@ -76,7 +85,8 @@ var packetControls = []Control{
 		On: map[string]Method{
 			Illumos: withDock(stack("ip", "forward_src_routed", "0"),
 				"the packet filter drops packets with the options lsrr and ssrr"),
-			Linux: sysctl("net.ipv4.conf.all.accept_source_route", "0", "net.ipv4.conf.default.accept_source_route", "0"),
+			Solaris: withDock(stack("ip", "forward_src_routed", "0"), "no rule of the packet filter has allow-opts"),
+			Linux:   sysctl("net.ipv4.conf.all.accept_source_route", "0", "net.ipv4.conf.default.accept_source_route", "0"),
 		},
 	},
 	{

@@ -87,6 +87,10 @@ var passwordControls = []Control{
 		Refs:  []string{"CIS 5.1"},
 		On: map[string]Method{
 			Illumos: assign("etc/default/init", "CMASK", "022"),
+			Solaris: {
+				How: "system/environment:init umask/umask = 022",
+				SMF: properties("system/environment", "init", "umask", "umask", "astring", "022"),
+			},
 		},
 	},
 	{

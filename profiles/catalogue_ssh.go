@@ -104,6 +104,7 @@ var warningControls = []Control{
 			Needs: bootLoader,
 			Edits: settings(setAssignment, "boot/loader.conf.local", "loader_menu_title", `"Immutable Service Container"`),
 		}},
+		Absent: map[string]string{Solaris: "its menu is GRUB's, which bootadm(8) writes to the pool, outside of the root"},
 	},
 }
 

@@ -137,8 +137,9 @@ var networkControls = []Control{
 		"net.ipv6.conf.all.accept_redirects", "0", "net.ipv6.conf.default.accept_redirects", "0"),
 	network(stack("ipv4", "strict_dst_multihoming", "1", "ipv6", "strict_dst_multihoming", "1"), "D08", "Packets that came in by the wrong interface are dropped", "Their source address is forged, or the network is broken.",
 		[]string{"STIG SOL-11.1-050080"}, "net.ipv4.conf.all.rp_filter", "1", "net.ipv4.conf.default.rp_filter", "1"),
-	network(stack("ipv4", "send_redirects", "0", "ipv6", "send_redirects", "0"), "D09", "Redirects are not sent", "A container is no router.",
-		[]string{"STIG SOL-11.1-050090"}, "net.ipv4.conf.all.send_redirects", "0", "net.ipv4.conf.default.send_redirects", "0"),
+	onSolaris(stack("ipv4", "send_redirects", "off", "ipv6", "send_redirects", "off"),
+		network(stack("ipv4", "send_redirects", "0", "ipv6", "send_redirects", "0"), "D09", "Redirects are not sent", "A container is no router.",
+			[]string{"STIG SOL-11.1-050090"}, "net.ipv4.conf.all.send_redirects", "0", "net.ipv4.conf.default.send_redirects", "0")),
 	network(stack("tcp", "rev_src_routes", "0"), "D10", "Source-routed packets are dropped", "The sender must not choose the way around filters.",
 		[]string{"STIG SOL-11.1-050100"},
 		"net.ipv4.conf.all.accept_source_route", "0", "net.ipv4.conf.default.accept_source_route", "0",
@@ -162,8 +163,12 @@ var networkControls = []Control{
 		Why:   "A service that should not listen, or a program that should not call out, is stopped by a party that the zone cannot change.",
 		Refs:  []string{"STIG SOL-11.1-050240"},
 		On: map[string]Method{
-			Illumos: {How: "dock: ipf or pf rules for the zone, outside of its root", Dock: "a packet filter outside of the zone passes the inbound and outbound ports of this document and drops the rest"},
-			Linux:   {How: "dock: rules for the guest, outside of it", Dock: "a packet filter outside of the guest passes the inbound and outbound ports of this document and drops the rest"},
+			Illumos: {How: "dock: ipf rules for the zone, outside of its root", Dock: "a packet filter outside of the zone passes the inbound and outbound ports of this document and drops the rest"},
+			Solaris: {
+				How:  "etc/firewall/pf.conf and network/firewall of an image with a network block and pfctl(8); dock: rules of pf for the zone's address",
+				Dock: "a packet filter, the zone's own or one outside of it, passes the inbound and outbound ports of this document and drops the rest",
+			},
+			Linux: {How: "dock: rules for the guest, outside of it", Dock: "a packet filter outside of the guest passes the inbound and outbound ports of this document and drops the rest"},
 		},
 	},
 	{
@@ -176,6 +181,10 @@ var networkControls = []Control{
 				How:  "dock: dladm set-linkprop -p protection=mac-nospoof,restricted,ip-nospoof,dhcp-nospoof; zonecfg allowed-address",
 				Dock: "the VNIC has link protection mac-nospoof, restricted, ip-nospoof and dhcp-nospoof and an allowed-address",
 			},
+			Solaris: {
+				How:  "zonecfg resource anet: link-protection mac-nospoof, restricted, ip-nospoof and dhcp-nospoof; allowed-address",
+				Zone: func(z *Zone) { z.Protection = []string{"mac-nospoof", "restricted", "ip-nospoof", "dhcp-nospoof"} },
+			},
 			Linux: {How: "dock: anti-spoofing on the guest's port of the bridge", Dock: "the guest's port lets only its own MAC and IP addresses through"},
 		},
 	},
@@ -185,7 +194,13 @@ func network(illumos Method, id, title, why string, refs []string, pairs ...stri
 	return Control{ID: id, Title: title, Why: why, Refs: refs, On: map[string]Method{Illumos: illumos, Linux: sysctl(pairs...)}}
 }
 
-// routing is what forwards packets and learns routes on illumos (routeadm(8)).
+// onSolaris returns a control with a method of its own for Solaris.
+func onSolaris(m Method, c Control) Control {
+	c.On[Solaris] = m
+	return c
+}
+
+// routing is what forwards packets and learns routes on illumos and Solaris (routeadm(8)).
 var routing = Method{
 	How: "network/ipv4-forwarding, network/ipv6-forwarding, network/routing/route, ripng and rdisc disabled",
 	SMF: disable("network/ipv4-forwarding", "network/ipv6-forwarding", "network/routing/route", "network/routing/ripng:default", "network/routing/rdisc"),

@@ -317,12 +317,12 @@ func envName(s string) bool {
 
 func (c *checker) after(l *Layout, block string, s *Service, name string) {
 	ofSpec := slices.ContainsFunc(l.Services, func(o Service) bool { return o.Name == name && o.Name != s.Name })
-	fmri := l.OS == Illumos && strings.HasPrefix(name, "svc:/")
+	fmri := HasSMF(l.OS) && strings.HasPrefix(name, "svc:/")
 	unit := l.OS == Linux && strings.Contains(name, ".")
 	bad := strings.ContainsFunc(name, func(r rune) bool { return unicode.IsSpace(r) || unfit(r) })
 	if bad || !ofSpec && !fmri && !unit {
 		c.addf("%s: after %q is no other service of the spec, and no %s", block, name,
-			map[string]string{Illumos: "FMRI (svc:/…)", Linux: "unit (x.service)"}[l.OS])
+			map[bool]string{true: "FMRI (svc:/…)", false: "unit (x.service)"}[HasSMF(l.OS)])
 	}
 }
 

@@ -2,6 +2,7 @@ package profiles
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strconv"
@@ -12,14 +13,19 @@ import (
 	"github.com/goldenisc/packer-plugin-isc/image"
 )
 
-// The operating systems that controls and layouts exist for.
+// The operating systems that controls and layouts exist for. Solaris is Oracle's, from 11.4 on.
 const (
 	Illumos = "illumos"
+	Solaris = "solaris"
 	Linux   = "linux"
 )
 
 // Platforms are the operating systems in the order they are shown in.
-var Platforms = []string{Illumos, Linux}
+var Platforms = []string{Illumos, Solaris, Linux}
+
+// HasSMF reports whether services of an operating system are those of smf(7): illumos and Solaris are of
+// one family, and differ from Linux in the same ways but where a [Method] or a comment says otherwise.
+func HasSMF(os string) bool { return os == Illumos || os == Solaris }
 
 // A Control is one requirement on an image.
 type Control struct {
@@ -29,7 +35,18 @@ type Control struct {
 	Refs       []string // "STIG SOL-11.1-040040", "CIS 7.3": numbers only, the texts are licensed
 	Scope      Scope
 	Parameters []Parameter
-	On         map[string]Method // how, by operating system
+	On         map[string]Method // how, by operating system; in the catalogue that of illumos is that of Solaris, too
+	// Absent says why the control does not exist on an operating system where one would look for it.
+	Absent map[string]string
+}
+
+// inherit gives Solaris the method of illumos, unless it has its own or cannot have any.
+func (c *Control) inherit() {
+	own, ok := c.On[Illumos]
+	if _, other := c.On[Solaris]; ok && !other && c.Absent[Solaris] == "" {
+		c.On = maps.Clone(c.On)
+		c.On[Solaris] = own
+	}
 }
 
 // A Scope says where a control may be applied.
@@ -210,7 +227,8 @@ type Description struct {
 	Scope      string                 `json:"scope"`
 	Refs       []string               `json:"refs"`
 	Parameters []ParameterDescription `json:"parameters"`
-	How        map[string]string      `json:"how"` // by platform
+	How        map[string]string      `json:"how"`              // by platform
+	Absent     map[string]string      `json:"absent,omitempty"` // why not, by platform
 }
 
 // A ParameterDescription is a parameter as programs read it.
@@ -226,6 +244,7 @@ func (c *Control) Describe() Description {
 	d := Description{
 		ID: c.ID, Title: c.Title, Why: c.Why, Platforms: c.Platforms(), Kind: c.Kind(), Scope: c.Scope.String(),
 		Refs: slices.Concat([]string{}, c.Refs), Parameters: []ParameterDescription{}, How: map[string]string{},
+		Absent: c.Absent,
 	}
 	for _, p := range c.Parameters {
 		d.Parameters = append(d.Parameters, ParameterDescription{p.Name, p.Type.String(), p.Default, p.What})

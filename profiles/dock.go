@@ -83,11 +83,13 @@ func (l *Layout) Dock(s *Selection) ([]byte, error) {
 	if r.Files, err = l.NetworkFiles(); err != nil {
 		return nil, err
 	}
-	detached, err := l.Detached(s, "")
-	if err != nil {
-		return nil, err
+	if l.OS != Solaris { // which has a document type of its own
+		detached, err := l.Detached(s, "")
+		if err != nil {
+			return nil, err
+		}
+		r.Files[DetachedConfig] = string(detached)
 	}
-	r.Files[DetachedConfig] = string(detached)
 	if s != nil {
 		for _, c := range s.Controls() {
 			if m := c.On[s.os]; m.Dock != "" {

@@ -53,6 +53,15 @@ var violationsOf = map[string]map[string]string{
 		manifestDir + "/gone.xml": smfDocument + "<service_bundle type='manifest' name='gone'><service name='site/gone' type='service' version='1'>" +
 			"<create_default_instance enabled='true'/><exec_method type='method' name='start' exec='/opt/gone' timeout_seconds='0'/></service></service_bundle>",
 	},
+	Solaris: { // beyond those of illumos
+		"boot/grub/grub.cfg":       "set timeout=0\npassword root secret\n",
+		"etc/user_attr.d/web":      "smith::::audit_flags=lo\\:no;type=normal\n",
+		"var/share/":               "",
+		"system/volatile/x":        "x",
+		"etc/svc/profile/node/x":   "x",
+		"etc/default/passwd":       "# comment\nMAXWEEKS=8\nMINWEEKS=1\n#MAXDAYS=\nPASSLENGTH=6\nMINNONALPHA=1\n\n#HISTORY=0\n",
+		"etc/security/audit_class": "0x0000000000000000:no:invalid class\n0x0000000000001000:lo:login or logout\n",
+	},
 	Linux: {
 		"etc/passwd": "root:x:0:0:root:/root:/bin/bash\nlp:x:7:7:lp:/var/spool/lpd:/bin/sh\nsmith:$1$hash:1000:1::/home/smith:/bin/sh\n",
 		"etc/shadow": "root::19000:0:99999:7:::\nlp:$y$j9T$salt$known:19000:0:99999:7:::\nsmith:$6$fixture$fOdyMtWVuwVDt2pyfZZDC6AzRHp/XTh3X.laxYM8stZq9OK58z3n19wLn9ow4B/zZMe4ehb2M1G2h.deShYVn1:19000:0:99999:7:::\nghost:!:19000:0:99999:7:::\n",
@@ -100,7 +109,11 @@ var violationsOf = map[string]map[string]string{
 // violating returns a tree in which nearly every control is violated.
 func violating(t testing.TB, os string) *image.Tree {
 	files := map[string]string{}
-	for _, set := range []map[string]string{violations, violationsOf[os]} {
+	sets := []map[string]string{violations}
+	if os == Solaris {
+		sets = append(sets, violationsOf[Illumos])
+	}
+	for _, set := range append(sets, violationsOf[os]) {
 		for name, text := range set {
 			files[name] = text
 		}

@@ -104,6 +104,7 @@ type (
 				} `xml:"value_node"`
 			} `xml:",any"`
 		} `xml:"property"`
+		Nested []xmlGroup `xml:"property_group"` // of Solaris
 	}
 )
 
@@ -202,6 +203,10 @@ func listed(service, instance string, groups []xmlGroup) []Property {
 				}
 			}
 			all = append(all, Property{service, instance, g.Name, p.Name, p.Type, strings.Join(values, " ")})
+		}
+		for _, p := range listed(service, instance, g.Nested) {
+			p.Group = g.Name + "/" + p.Group
+			all = append(all, p)
 		}
 	}
 	return all

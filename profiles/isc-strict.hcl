@@ -6,6 +6,7 @@ extends = "isc-baseline"
 
 controls = {
   illumos = ["A04", "A08", "B07", "C05", "C10", "E11", "E19", "E30", "K02", "P08", "S13", "Z06"]
+  solaris = ["illumos"]
   linux = [
     "A07", "A08", "B01", "B02", "B04", "B07", "B08", "B09", "B11", "C10",
     "E06", "E07", "E08", "E09", "E10", "E11", "E15", "E18", "E19", "E29", "E30", "E31",

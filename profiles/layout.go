@@ -4,7 +4,7 @@ package profiles
 // the file systems that live shorter or longer than the image. The types carry the names of the
 // spec file; every block is unlabelled.
 type Layout struct {
-	OS   string // illumos or linux
+	OS   string // one of [Platforms]
 	Name string // of the image
 
 	Users    []User    `hcl:"user,block"`

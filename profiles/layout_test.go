@@ -45,8 +45,11 @@ func bare(t testing.TB, os string) *image.Tree {
 		"etc/shadow": "root:NP:6445::::::\nbin:NP:6445::::::\n",
 		"etc/group":  "root::0:\nbin::2:root\nsys::3:\n",
 	}
-	if os == Linux {
+	switch os {
+	case Linux:
 		files["etc/gshadow"] = "root:*::\nbin:*::\n"
+	case Solaris:
+		files["usr/sbin/pfctl"] = "\x7fELF"
 	}
 	return newTree(t, files)
 }
@@ -65,6 +68,10 @@ func TestLayout(t *testing.T) {
 		Illumos: {
 			"lib/svc/manifest/site/isc-enc-scratch.xml", "lib/svc/manifest/site/rooted.xml", "lib/svc/manifest/site/web.xml",
 			"lib/svc/manifest/site/worker.xml", "lib/svc/method/isc-enc-scratch", "scratch", "var/lib/web",
+		},
+		Solaris: {
+			"lib/svc/manifest/site/isc-enc-scratch.xml", "lib/svc/manifest/site/web.xml", "lib/svc/method/isc-enc-scratch", "scratch", "var/lib/web",
+			"etc/firewall/pf.conf", sitePath,
 		},
 		Linux: {
 			"etc/fstab", "etc/systemd/system/multi-user.target.wants/web.service", "etc/systemd/system/web.service",
@@ -131,10 +138,14 @@ func TestLayout(t *testing.T) {
 			if d.Memory != 2<<30 || d.Scratch.Path != "/scratch" || !slices.Equal(d.Inbound, []string{"80/tcp", "8080/tcp"}) || len(d.Summary()) < 10 {
 				t.Errorf("dock %+v\n%s", d, strings.Join(d.Summary(), "\n"))
 			}
-			if os == Illumos {
+			switch os {
+			case Solaris:
+				golden(t, "solaris.xml", []byte(read(t, tree, manifestDir+"/web.xml")))
+				golden(t, "pf.conf", []byte(read(t, tree, "etc/firewall/pf.conf")))
+			case Illumos:
 				golden(t, "web.xml", []byte(read(t, tree, manifestDir+"/web.xml")))
 				golden(t, "isc-enc-scratch.xml", []byte(read(t, tree, manifestDir+"/isc-enc-scratch.xml")))
-			} else {
+			case Linux:
 				golden(t, "web.service", []byte(read(t, tree, unitDir+"web.service")))
 			}
 		})
@@ -239,7 +250,7 @@ func TestCheck(t *testing.T) {
 	}
 	all := errors.Join(l.Check()...).Error()
 	for _, want := range []string{
-		`os "bsd" is none of illumos, linux`,
+		`os "bsd" is none of illumos, solaris, linux`,
 		`user "Bad": the name`, `user "Bad": uid 0`, `user "Bad": gid 0`, `user "Bad": comment "a:b"`, `user "Bad": home "x"`, `user "Bad": shell "/a/../b"`,
 		`user "a": there are two`, `user "a": uid 5 is that of user "a" too`, `user "a": "-" is no name of a group`,
 		`group "g": gid 1099511627776`, `group "g": there are two`, `group "h": gid 7 is that of group "g" too`, `group "h": member "?"`,
@@ -293,6 +304,8 @@ func TestZonecfg(t *testing.T) {
 		{Illumos, "ilumos", `did you mean "illumos"?`},
 		{Illumos, "lx", "is for linux"},
 		{Linux, "illumos", "is for illumos"},
+		{Illumos, "solaris", "is for solaris"},
+		{Solaris, "illumos", "is for illumos"},
 	} {
 		if _, err := (&Layout{OS: tt.os}).Zonecfg(nil, tt.brand); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s on %s: %v, want %s", tt.brand, tt.os, err, tt.want)

@@ -43,7 +43,7 @@ func Markdown() []byte {
 	line("checked by applying them to a copy that is thrown away: the control holds if nothing would change. *check* looks at the")
 	line("finished image. *zone* is written to the zonecfg command file and *dock* to the dock requirements of the image: the host keeps")
 	line("them, and the report on an image says `dock`. So it does of *live*: a command that people run on the machine. A control of scope *image* is")
-	line("never applied to a live machine.")
+	line("never applied to a live machine. *absent* says why an operating system has no such control.")
 	line("")
 	line("References are ids of the DISA Solaris 11 X86 STIG, items of the CIS benchmark for Solaris 11 and chapters of that for Debian.")
 	all := profilesOf()
@@ -100,13 +100,23 @@ func (c *Control) markdown(line func(string, ...any), profiles []*Profile) {
 		line("| references | %s |", strings.Join(c.Refs, ", "))
 	}
 	line("| scope | %s |", c.Scope)
-	for _, os := range c.Platforms() {
-		m := c.On[os]
-		line("| %s | %s |", os, cell(m.How))
-		if len(m.Needs) > 0 {
-			line("| %s, applicable if there is | %s |", os, cell(strings.Join(m.Needs, " or ")))
+	for _, os := range Platforms {
+		m, ok := c.On[os]
+		who := os
+		switch same := c.On[Illumos].reads(c.On[Solaris]); {
+		case c.Absent[os] != "":
+			line("| %s, absent | %s |", os, cell(c.Absent[os]))
+			continue
+		case !ok || os == Solaris && same:
+			continue
+		case os == Illumos && same:
+			who = Illumos + " and " + Solaris
 		}
-		line("| %s, kept and checked | %s |", os, cell(strings.Join(m.kept(), "; ")))
+		line("| %s | %s |", who, cell(m.How))
+		if len(m.Needs) > 0 {
+			line("| %s, applicable if there is | %s |", who, cell(strings.Join(m.Needs, " or ")))
+		}
+		line("| %s, kept and checked | %s |", who, cell(strings.Join(m.kept(), "; ")))
 	}
 	for _, p := range c.Parameters {
 		line("| parameter `%s` | %s: %s; default %s |", p.Name, p.Type, cell(p.What), code(p.Default))
@@ -114,6 +124,11 @@ func (c *Control) markdown(line func(string, ...any), profiles []*Profile) {
 	if holders := c.holders(profiles); len(holders) > 0 {
 		line("| profiles | %s |", strings.Join(holders, ", "))
 	}
+}
+
+// reads reports whether two methods are the same for those who read of them.
+func (m Method) reads(o Method) bool {
+	return m.How == o.How && slices.Equal(m.Needs, o.Needs) && slices.Equal(m.kept(), o.kept())
 }
 
 // kept says for each kind of a method how it is applied and checked.

@@ -18,6 +18,17 @@ var defaultMutables = map[string][]Mutable{
 			"/var/adm/messages*", "/var/adm/*log", "/var/adm/wtmpx", "/var/audit/*", "/var/cron/log*", "/var/log/*/**", "/var/svc/log/*",
 		}},
 	},
+	Solaris: {
+		{Rule: "any", Paths: []string{
+			"/etc/svc/repository.db", "/etc/svc/repository-*", "/etc/svc/profile/platform.xml", "/etc/mnttab", "/etc/inet/hosts", "/etc/ipadm/*",
+			"/etc/dladm/*", "/etc/dhcp/*.dhc", "/etc/nsswitch.conf", "/etc/resolv.conf", "/etc/ssh/ssh_host_*_key", "/etc/ssh/ssh_host_*_key.pub",
+			"/etc/cron.d/FIFO", "/var/adm/utmpx", "/var/adm/lastlog", "/var/run/*/**", "/system/volatile/*/**", "/var/share/*/**",
+			"/var/spool/mqueue/*", "/var/spool/clientmqueue/*",
+		}},
+		{Rule: "append", Paths: []string{
+			"/var/adm/messages*", "/var/adm/*log", "/var/adm/wtmpx", "/var/cron/log*", "/var/log/*/**", "/var/svc/log/*",
+		}},
+	},
 	Linux: {
 		{Rule: "any", Paths: []string{
 			"/etc/machine-id", "/etc/.updated", "/etc/.pwd.lock", "/etc/adjtime", "/etc/ssh/ssh_host_*_key", "/etc/ssh/ssh_host_*_key.pub",

@@ -153,8 +153,7 @@ func (l *Layout) ipf(six bool) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// ipnat returns the rules of ipnat(5) of the host, and pf those of Solaris 11.4, which has pf.conf(7)
-// for both.
+// ipnat returns the rules of ipnat(5) of the host.
 func (l *Layout) ipnat() ([]byte, error) {
 	all, err := l.redirects()
 	if err != nil {
@@ -171,31 +170,53 @@ func (l *Layout) ipnat() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
+// pfPorts writes the rules of pf.conf(7) that let ports in and out. The last rule that matches counts.
+func (l *Layout) pfPorts(b *bytes.Buffer, in, out string) error {
+	for _, side := range []struct {
+		match string
+		ports []string
+	}{{in, l.Inbound()}, {out, l.outbound()}} {
+		tcp, udp, err := byProtocol(side.ports)
+		if err != nil {
+			return err
+		}
+		for _, n := range tcp {
+			fmt.Fprintf(b, side.match+" flags S/SA keep state\n", "tcp", n)
+		}
+		for _, n := range udp {
+			fmt.Fprintf(b, side.match+" keep state\n", "udp", n)
+		}
+	}
+	return nil
+}
+
+// pf returns the rules that a zone of Solaris filters itself with.
 func (l *Layout) pf() ([]byte, error) {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, ruleHead, l.Name)
+	b.WriteString("set skip on lo0\nblock log all\npass in inet6 proto icmp6 all\npass out inet6 proto icmp6 all\n")
+	err := l.pfPorts(&b, "pass in proto %s to port %d", "pass out proto %s to port %d")
+	return b.Bytes(), err
+}
+
+// pfDock returns the rules of a host of Solaris, for the address of the zone: they stand among others in
+// the host's pf.conf, and say nothing of traffic that is not the zone's.
+func (l *Layout) pfDock() ([]byte, error) {
 	all, err := l.redirects()
 	if err != nil {
 		return nil, err
 	}
 	var b bytes.Buffer
-	fmt.Fprintf(&b, ruleHead, l.Name)
-	b.WriteString("set skip on lo0\nblock log all\npass in inet6 proto icmp6 all\npass out inet6 proto icmp6 all\n")
+	fmt.Fprintf(&b, "# Made by iscadm for the image %s: rules for its zone, to be added to /etc/firewall/pf.conf of the host.\n", l.Name)
+	b.WriteString("block log from any to @IP@\nblock log from @IP@ to any\n")
+	if err := l.pfPorts(&b, "pass proto %s from any to @IP@ port %d", "pass proto %s from @IP@ to any port %d"); err != nil {
+		return nil, err
+	}
 	for _, r := range all {
 		fmt.Fprintf(&b, "pass in on @OUTSIDE@ inet proto %s to port %d rdr-to @IP@ port %d\n", r.from.Protocol, r.from.Number, r.to.Number)
 	}
-	for _, side := range []struct {
-		way   string
-		ports []string
-	}{{"in", l.Inbound()}, {"out", l.outbound()}} {
-		tcp, udp, err := byProtocol(side.ports)
-		if err != nil {
-			return nil, err
-		}
-		for _, n := range tcp {
-			fmt.Fprintf(&b, "pass %s proto tcp to port %d flags S/SA keep state\n", side.way, n)
-		}
-		for _, n := range udp {
-			fmt.Fprintf(&b, "pass %s proto udp to port %d keep state\n", side.way, n)
-		}
+	if len(l.outbound()) > 0 {
+		b.WriteString("match out on @OUTSIDE@ inet from @IP@ nat-to (@OUTSIDE@)\n")
 	}
 	return b.Bytes(), nil
 }
@@ -256,24 +277,25 @@ dladm set-linkprop -p allowed-ips=@IP@ @PHYSICAL@
 `
 
 // NetworkFiles returns what a host sets up the network of an instance with, by name: ipf.conf,
-// ipf6.conf, ipnat.conf, pf.conf and vnic.sh for illumos and Solaris, nftables.conf for Linux. The
+// ipf6.conf, ipnat.conf and vnic.sh for illumos, pf.conf for Solaris, nftables.conf for Linux. The
 // site fills in the tokens.
 func (l *Layout) NetworkFiles() (map[string]string, error) {
 	if err := l.named(); err != nil {
 		return nil, err
 	}
 	files := map[string]string{}
-	writers := map[string]func() ([]byte, error){"nftables.conf": l.nftDock}
-	if l.OS == Illumos || l.OS == Linux {
-		// A host of illumos runs guests of Linux too: LX zones.
+	writers := map[string]func() ([]byte, error){}
+	switch l.OS {
+	case Solaris:
+		writers["pf.conf"] = l.pfDock
+	case Linux:
+		writers["nftables.conf"] = l.nftDock
+		fallthrough // a host of illumos runs guests of Linux too: LX zones
+	case Illumos:
 		writers["ipf.conf"] = func() ([]byte, error) { return l.ipf(false) }
 		writers["ipf6.conf"] = func() ([]byte, error) { return l.ipf(true) }
 		writers["ipnat.conf"] = l.ipnat
 		writers["vnic.sh"] = func() ([]byte, error) { return fmt.Appendf(nil, vnic, l.Name), nil }
-	}
-	if l.OS == Illumos {
-		delete(writers, "nftables.conf")
-		writers["pf.conf"] = l.pf
 	}
 	for name, write := range writers {
 		data, err := write()
@@ -285,21 +307,40 @@ func (l *Layout) NetworkFiles() (map[string]string, error) {
 	return files, nil
 }
 
-// ownFilter bakes the rules that a root of Linux filters itself with, if it has nft(8) and the spec
-// a network block.
+// A filter is a packet filter that a root can hold: the program that tells so, the file of its rules, and
+// the service that reads them, if it is not another control that starts it.
+type filter struct {
+	programs []string
+	rules    string
+	service  string
+	write    func(*Layout) ([]byte, error)
+}
+
+var filters = map[string]filter{
+	Linux:   {[]string{"usr/sbin/nft", "sbin/nft"}, "etc/nftables.conf", "", (*Layout).nftables},
+	Solaris: {[]string{"usr/sbin/pfctl"}, "etc/firewall/pf.conf", "network/firewall", (*Layout).pf},
+}
+
+// ownFilter bakes the rules that a root filters itself with, if it has a filter of its own and the spec a
+// network block. A zone of illumos is filtered by its host.
 func (b *baker) ownFilter() error {
-	for _, name := range []string{"usr/sbin/nft", "sbin/nft"} {
+	f := filters[b.layout.OS]
+	for _, name := range f.programs {
 		ok, err := exists(b.root, name)
 		if err != nil {
 			return err
 		}
-		if ok {
-			rules, err := b.layout.nftables()
-			if err != nil {
-				return err
-			}
-			return b.file("etc/nftables.conf", 0o644, 0, rules)
+		if !ok {
+			continue
 		}
+		rules, err := f.write(b.layout)
+		if err == nil {
+			err = b.file(f.rules, 0o644, sysOf(b.layout.OS), rules)
+		}
+		if err == nil && f.service != "" {
+			err = editSite(enable(f.service), &Params{OS: b.layout.OS, Epoch: b.epoch})(b.root)
+		}
+		return err
 	}
 	return nil
 }

@@ -65,6 +65,7 @@ func Load(name string) (*Profile, error) {
 //	title    = "What our web servers keep"
 //	controls = {
 //	  illumos = ["A01", "E03"]
+//	  solaris = ["illumos", "E34"] # those of illumos that exist there, and one more
 //	  linux   = ["E03"]
 //	}
 //	parameters = { password_length = "20" }
@@ -142,6 +143,7 @@ func diagnose(at hcl.Range, summary, detail string) hcl.Diagnostics {
 func (p *Profile) decodeControls(expr hcl.Expression) hcl.Diagnostics {
 	pairs, diags := hcl.ExprMap(expr)
 	seen := map[string]bool{}
+	like := map[string][]string{} // by operating system, those whose controls it has too
 	for _, pair := range pairs {
 		var os string
 		diags = append(diags, gohcl.DecodeExpression(pair.Key, nil, &os)...)
@@ -166,11 +168,26 @@ func (p *Profile) decodeControls(expr hcl.Expression) hcl.Diagnostics {
 			if more.HasErrors() {
 				continue
 			}
+			if slices.Contains(Platforms, id) && id != os {
+				like[os] = append(like[os], id)
+				continue
+			}
 			if err := p.add(os, id); err != nil {
 				diags = append(diags, diagnose(item.Range(), "Unsuitable control", err.Error())...)
 			}
 		}
-		slices.SortFunc(p.Controls[os], strings.Compare)
+	}
+	for os, others := range like {
+		for _, other := range others {
+			for _, id := range p.Controls[other] {
+				if _, ok := ControlByID(id).On[os]; ok && !slices.Contains(p.Controls[os], id) {
+					p.Controls[os] = append(p.Controls[os], id)
+				}
+			}
+		}
+	}
+	for os := range p.Controls {
+		slices.Sort(p.Controls[os])
 	}
 	return diags
 }

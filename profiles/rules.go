@@ -68,6 +68,9 @@ func (s *Selection) ruled(report *Report) []Ruled {
 		out := Ruled{ID: r.ID, Status: r.Status, Controls: r.Controls, Reason: r.Reason}
 		for _, id := range r.Controls {
 			c := result[id]
+			if why := ControlByID(id).Absent[s.os]; c == nil && why != "" {
+				c = &Result{Status: NotApplicable, Reason: why}
+			}
 			if c == nil {
 				out.Status, out.Reason = Fail, "the profile does not hold control "+id
 				break

@@ -19,8 +19,8 @@ var scratchMethod []byte
 
 // scratch bakes the encrypted scratch space in.
 //
-// On illumos an SMF service makes an encrypted ZFS file system below a delegated dataset at every
-// boot, with a key that is nowhere but in the kernel, and destroys it at shutdown; without such a
+// On illumos and Solaris an SMF service makes an encrypted ZFS file system below a delegated dataset at
+// every boot, with a key that is nowhere but in the kernel, and destroys it at shutdown; without such a
 // dataset it mounts a tmpfs.
 //
 // On Linux, crypttab(5) opens the partition labelled isc-scratch with a random key and makes a
@@ -41,13 +41,13 @@ func (b *baker) scratch() error {
 	if err := b.file("lib/svc/method/"+scratchService, 0o555, illumosBin, scratchMethod); err != nil {
 		return err
 	}
-	return b.file(manifestDir+"/"+scratchService+".xml", 0o444, illumosSys, scratchManifest(s.MountPoint(), size))
+	return b.file(manifestDir+"/"+scratchService+".xml", 0o444, illumosSys, scratchManifest(b.layout.OS, s.MountPoint(), size))
 }
 
-func scratchManifest(mount string, size int64) []byte {
+func scratchManifest(os, mount string, size int64) []byte {
 	method := "/lib/svc/method/" + scratchService + " %m"
 	context := func() element {
-		return el("method_context", "security_flags", securityFlags).with(el("method_credential", "user", "root", "group", "root",
+		return methodContext(os).with(el("method_credential", "user", "root", "group", "root",
 			"privileges", "basic,sys_mount,file_dac_read,file_dac_write,file_dac_search,file_chown,file_owner"))
 	}
 	exec := func(name string) element {

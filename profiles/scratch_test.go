@@ -10,9 +10,9 @@ import (
 	"testing"
 )
 
-// runScratch runs the method with stand-ins for the programs of illumos and returns what they
-// were called with.
-func runScratch(t *testing.T, method, datasets, fallback string, fails ...string) (calls string, err error) {
+// runScratch runs the method with stand-ins for the programs of a system, which calls its version as
+// uname -v has it, and returns what they were called with.
+func runScratch(t *testing.T, version, method, datasets, fallback string, fails ...string) (calls string, err error) {
 	t.Helper()
 	dir := t.TempDir()
 	log := filepath.Join(dir, "log")
@@ -30,8 +30,11 @@ esac`,
 esac
 echo "zfs $*" >>` + log + `
 case "$1" in
-create) echo "key of $(cat | wc -c | tr -d ' ') bytes" >>` + log + ` ;;
+create)
+	key=$(echo "$*" | sed -n 's/.*keysource=raw,file:\/\/\([^ ]*\).*/\1/p')
+	echo "key of $(cat ${key:+"$key"} | wc -c | tr -d ' ') bytes" >>` + log + ` ;;
 esac`,
+		"uname": "echo " + version,
 		"mount": `echo "mount $*" >>` + log, "umount": `echo "umount $*" >>` + log, "chmod": `echo "chmod $*" >>` + log,
 	}
 	for name, text := range tools {
@@ -50,6 +53,8 @@ esac`,
 	}
 	script := filepath.Join(dir, "method")
 	text := strings.Replace(string(scratchMethod), path, "PATH="+dir+":/usr/bin:/bin\n", 1)
+	volatile := t.TempDir()
+	text = strings.Replace(text, "VOLATILE=/system/volatile", "VOLATILE="+volatile, 1)
 	if err := os.WriteFile(script, []byte(text), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -57,6 +62,9 @@ esac`,
 	cmd.Env = append(os.Environ(), "SMF_FMRI=svc:/site/isc-enc-scratch:default")
 	out, err := cmd.CombinedOutput()
 	t.Logf("%s", out)
+	if left, rerr := os.ReadDir(volatile); rerr != nil || len(left) > 0 {
+		t.Errorf("a key is left: %v, %v", left, rerr)
+	}
 	data, rerr := os.ReadFile(log)
 	if rerr != nil && !os.IsNotExist(rerr) {
 		t.Fatal(rerr)
@@ -66,6 +74,7 @@ esac`,
 
 func TestScratchMethod(t *testing.T) {
 	const (
+		omnios    = "omnios-r151054-b6848f4455"
 		none      = `rpool\toff\t/rpool\n`
 		delegated = `rpool\toff\t/rpool\nrpool/zones/web/ROOT/zbe\ton\tlegacy\nrpool/isc/web\ton\t/rpool/isc/web\n`
 	)
@@ -74,22 +83,27 @@ func TestScratchMethod(t *testing.T) {
 		fails                            []string
 		want                             []string
 		status                           int
+		version                          string
 	}{
 		{"delegated dataset", "start", delegated, "tmpfs", nil, []string{
 			"zfs destroy -r rpool/isc/web/scratch", "zfs create -o encryption=aes-256-gcm -o keyformat=raw -o keylocation=prompt",
 			"-o quota=4294967296 rpool/isc/web/scratch", "key of 32 bytes", "zfs mount rpool/isc/web/scratch", "chmod 1777 /scratch",
-		}, 0},
-		{"no dataset", "start", none, "tmpfs", nil, []string{"mount -F tmpfs -o size=4096m,nosuid,nodevices,noexec swap /scratch", "chmod 1777"}, 0},
-		{"no dataset, no fallback", "start", none, "none", nil, nil, 96},
-		{"cannot encrypt", "start", delegated, "tmpfs", []string{"zfs create"}, []string{"mount -F tmpfs"}, 0},
-		{"cannot encrypt, no fallback", "start", delegated, "none", []string{"zfs create"}, nil, 96},
-		{"cannot mount", "start", delegated, "tmpfs", []string{"zfs mount"}, nil, 95},
-		{"stop", "stop", delegated, "tmpfs", nil, []string{"zfs unmount -f rpool/isc/web/scratch", "zfs unload-key rpool/isc/web/scratch", "zfs destroy -r"}, 0},
-		{"stop tmpfs", "stop", none, "tmpfs", nil, []string{"umount -f /scratch"}, 0},
-		{"no such method", "refresh", none, "tmpfs", nil, nil, 96},
+		}, 0, omnios},
+		{"Solaris", "start", `isc\ton\t/isc\nrpool\ton\t/rpool\n`, "none", nil, []string{
+			"zfs create -o encryption=aes-256-gcm -o keysource=raw,file:///", "-o quota=4294967296 isc/scratch", "key of 32 bytes", "zfs mount isc/scratch",
+		}, 0, "11.4.0.15.0"},
+		{"Solaris, cannot encrypt", "start", `isc\ton\t/isc\n`, "none", []string{"zfs create"}, nil, 96, "11.4.0.15.0"},
+		{"no dataset", "start", none, "tmpfs", nil, []string{"mount -F tmpfs -o size=4096m,nosuid,nodevices,noexec swap /scratch", "chmod 1777"}, 0, omnios},
+		{"no dataset, no fallback", "start", none, "none", nil, nil, 96, omnios},
+		{"cannot encrypt", "start", delegated, "tmpfs", []string{"zfs create"}, []string{"mount -F tmpfs"}, 0, omnios},
+		{"cannot encrypt, no fallback", "start", delegated, "none", []string{"zfs create"}, nil, 96, omnios},
+		{"cannot mount", "start", delegated, "tmpfs", []string{"zfs mount"}, nil, 95, omnios},
+		{"stop", "stop", delegated, "tmpfs", nil, []string{"zfs unmount -f rpool/isc/web/scratch", "zfs unload-key rpool/isc/web/scratch", "zfs destroy -r"}, 0, omnios},
+		{"stop tmpfs", "stop", none, "tmpfs", nil, []string{"umount -f /scratch"}, 0, omnios},
+		{"no such method", "refresh", none, "tmpfs", nil, nil, 96, omnios},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			calls, err := runScratch(t, tt.method, tt.datasets, tt.fallback, tt.fails...)
+			calls, err := runScratch(t, tt.version, tt.method, tt.datasets, tt.fallback, tt.fails...)
 			status := 0
 			if e, ok := err.(*exec.ExitError); ok {
 				status = e.ExitCode()

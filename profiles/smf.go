@@ -19,7 +19,7 @@ import (
 type Property struct {
 	Service  string // without scheme: "system/auditd"
 	Instance string // empty for a property of the service itself
-	Group    string // property group
+	Group    string // property group; of Solaris also one in another, "config/etc_default_login"
 	Name     string
 	Type     string // "boolean", "astring", "count"
 	Value    string // "true" or "false" to enable an instance
@@ -48,7 +48,7 @@ func switched(value string, services []string) []Property {
 // are applied after the generic and platform ones, before services start (smf_bootstrap(7)).
 const sitePath = "etc/svc/profile/site/isc-hardening.xml"
 
-// The groups of illumos that own configuration (etc/group as packaged in SUNWcs).
+// The groups of illumos and Solaris that own configuration (etc/group as packaged in SUNWcs).
 const (
 	illumosBin = 2
 	illumosSys = 3
@@ -56,7 +56,7 @@ const (
 
 // sysOf returns the group that owns configuration files on an operating system.
 func sysOf(os string) int {
-	if os == Illumos {
+	if HasSMF(os) {
 		return illumosSys
 	}
 	return 0
@@ -146,11 +146,23 @@ func propertyGroups(set []Property) (groups []element, enabled string) {
 			enabled = rest[0].Value
 			continue
 		}
-		g := el("property_group", "name", group, "type", orElse(groupTypes[group], "application"))
+		outer, inner, nested := strings.Cut(group, "/")
+		g := el("property_group", "name", outer, "type", orElse(groupTypes[group], "application"))
+		if nested {
+			g = el("property_group", "name", inner) // of the type that its manifest gives it
+		}
 		for _, p := range rest {
 			g = g.with(el("propval", "name", p.Name, "type", p.Type, "value", p.Value))
 		}
-		groups = append(groups, g)
+		if !nested {
+			groups = append(groups, g)
+			continue
+		}
+		if n := len(groups); n == 0 || groups[n-1].attrs[1] != outer {
+			groups = append(groups, el("property_group", "name", outer))
+		}
+		last := &groups[len(groups)-1]
+		*last = last.with(g)
 	}
 	return groups, enabled
 }
@@ -166,6 +178,7 @@ type siteGroup struct {
 		Type  string `xml:"type,attr"`
 		Value string `xml:"value,attr"`
 	} `xml:"propval"`
+	Nested []siteGroup `xml:"property_group"`
 }
 
 type siteBundle struct {
@@ -204,6 +217,11 @@ func parseSite(data []byte) ([]Property, error) {
 			for _, g := range groups {
 				for _, p := range g.Props {
 					set = append(set, Property{s.Name, instance, g.Name, p.Name, p.Type, p.Value})
+				}
+				for _, n := range g.Nested {
+					for _, p := range n.Props {
+						set = append(set, Property{s.Name, instance, g.Name + "/" + n.Name, p.Name, p.Type, p.Value})
+					}
 				}
 			}
 		}

@@ -25,15 +25,18 @@ var (
 //
 // On illumos an SMF service makes an encrypted volume at every boot, with a key that is nowhere but
 // in the kernel, and destroys it at shutdown. In a zone, which has no swap of its own, it does
-// nothing. On Linux, crypttab(5) opens the partition labelled isc-swap with a random key, if the
+// nothing. Solaris encrypts swap space by itself. On Linux, crypttab(5) opens the partition labelled isc-swap with a random key, if the
 // root has the program for it.
 func (b *baker) swap() error {
 	size, err := ParseSize(b.layout.Swap.Size)
 	if err != nil {
 		return err
 	}
-	if b.layout.OS == Linux {
+	switch b.layout.OS {
+	case Linux:
 		return b.linuxSwap()
+	case Solaris:
+		return nil
 	}
 	if err := b.file("lib/svc/method/"+swapService, 0o555, illumosBin, swapMethod); err != nil {
 		return err
@@ -61,7 +64,7 @@ func noPlainSwap(text string) (string, error) {
 func swapManifest(size int64) []byte {
 	method := "/lib/svc/method/" + swapService + " %m"
 	context := func() element {
-		return el("method_context", "security_flags", securityFlags).with(el("method_credential", "user", "root", "group", "root",
+		return methodContext(Illumos).with(el("method_credential", "user", "root", "group", "root",
 			"privileges", "basic,sys_config,sys_mount,file_dac_read,file_dac_write,file_dac_search,sys_devices"))
 	}
 	exec := func(name string) element {
@@ -141,7 +144,7 @@ func (b *baker) identity() error {
 				dependent(identityService+"_node", "svc:/system/identity:node"),
 				dependent(identityService+"_ssh", "svc:/network/ssh:default"),
 				el("exec_method", "type", "method", "name", "start", "exec", "/lib/svc/method/"+identityService+" "+user, "timeout_seconds", "120").with(
-					el("method_context", "security_flags", securityFlags).with(el("method_credential", "user", "root", "group", "root"))),
+					methodContext(b.layout.OS).with(el("method_credential", "user", "root", "group", "root"))),
 				el("exec_method", "type", "method", "name", "stop", "exec", ":true", "timeout_seconds", "0"),
 				el("property_group", "name", "startd", "type", "framework").with(
 					el("propval", "name", "duration", "type", "astring", "value", "transient")),

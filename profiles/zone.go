@@ -19,6 +19,9 @@ type Zone struct {
 	LWPs      int
 	ReadOnly  []string // subtrees of the root that are mounted read-only from the image
 
+	Immutable  string   // file-mac-profile of Solaris
+	Protection []string // link-protection of Solaris's anet
+
 	p *Params // of the selection
 }
 
@@ -109,7 +112,11 @@ var zoneControls = []Control{
 		On: map[string]Method{
 			Illumos: {
 				How:  "dock: the root is a clone of a held snapshot of the image, and is reset to it",
-				Dock: "the golden snapshot of the image is held; resets roll back to it (Solaris: file-mac-profile=fixed-configuration)",
+				Dock: "the golden snapshot of the image is held; resets roll back to it",
+			},
+			Solaris: {
+				How:  "zonecfg file-mac-profile=fixed-configuration: root of the zone changes neither programs nor configuration but at the first start and after zoneadm boot -w",
+				Zone: func(z *Zone) { z.Immutable = "fixed-configuration" },
 			},
 			Linux: {
 				How:  "dock: a root that is read-only and verified (dm-verity), or a clone of a held snapshot; units: ProtectSystem=strict",
@@ -145,5 +152,6 @@ var zoneControls = []Control{
 			Edits: mountable,
 			Zone:  func(z *Zone) { z.ReadOnly = z.p.List("readonly_config") },
 		}},
+		Absent: map[string]string{Solaris: "the zone's file-mac-profile holds all of the configuration (Z04)"},
 	},
 }

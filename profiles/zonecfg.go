@@ -46,7 +46,7 @@ var brands = map[string]brand{
 	"alien-root":  {Illumos, true},
 	"whole-root":  {Illumos, true},
 	"sparse-root": {Illumos, true},
-	"solaris":     {Illumos, false},
+	"solaris":     {Solaris, false},
 	"lx":          {Linux, false},
 }
 
@@ -55,7 +55,7 @@ func DefaultBrand(os string) string {
 	if os == Linux {
 		return "lx"
 	}
-	return "illumos"
+	return os // illumos and solaris
 }
 
 // zonecfgHead is the comment at the head of a command file. The tokens are what differs from
@@ -63,18 +63,19 @@ func DefaultBrand(os string) string {
 const zonecfgHead = `# Command file for zonecfg -z NAME -f FILE, made by iscadm. Replace before use:
 #   @NAME@      name of the zone
 #   @ZONEPATH@  its zonepath, such as /zones/web01
-#   @PHYSICAL@  its VNIC, such as web01_0
-#   @ADDRESS@   the address it may use, with prefix length, such as 10.80.0.11/24
+%s#   @ADDRESS@   the address it may use, with prefix length, such as 10.80.0.11/24
 #   @ROUTER@    its default router
 `
 
 const (
-	zonecfgDataset = "#   @DATASET@   the dataset delegated to it, for scratch space and volumes\n"
-	zonecfgGolden  = "#   @GOLDEN@    where the root of the image is mounted in the global zone, read-only\n"
+	zonecfgPhysical = "#   @PHYSICAL@  its VNIC, such as web01_0\n"
+	zonecfgUplink   = "#   @UPLINK@    the link or etherstub that its interface is made over, such as isc0\n"
+	zonecfgDataset  = "#   @DATASET@   the dataset delegated to it, for scratch space and volumes\n"
+	zonecfgGolden   = "#   @GOLDEN@    where the root of the image is mounted in the global zone, read-only\n"
 )
 
 // Tokens are the names that the command file of [Layout.Zonecfg] leaves to the site, as @NAME@.
-var Tokens = []string{"NAME", "ZONEPATH", "PHYSICAL", "ADDRESS", "ROUTER", "DATASET", "GOLDEN"}
+var Tokens = []string{"NAME", "ZONEPATH", "PHYSICAL", "UPLINK", "ADDRESS", "ROUTER", "DATASET", "GOLDEN"}
 
 // A zoneConfig is the configuration of a zone, whatever it is written as. Sizes are bytes; zero means
 // that there is no cap.
@@ -87,6 +88,8 @@ type zoneConfig struct {
 	delegate                bool     // a dataset
 	readOnly                []string // subtrees of the root, absolute
 	flags                   []string
+	immutable               string      // file-mac-profile
+	protection              []string    // of the interface
 	attrs                   [][2]string // of type string
 }
 
@@ -113,7 +116,7 @@ func (l *Layout) zoneConfig(s *Selection, brandName string) (*zoneConfig, error)
 		privileges: strings.Join(append([]string{"default"}, prefixed("!", z.Drop)...), ","),
 		// The caps of the layout go before those of the controls.
 		lwps: cmp.Or(limits.LWPs, z.LWPs), processes: cmp.Or(limits.Processes, z.Processes), shares: limits.Shares, cpus: limits.CPUs,
-		delegate: (l.Scratch != nil || len(l.Volumes) > 0) && br.os == Illumos,
+		delegate: (l.Scratch != nil || len(l.Volumes) > 0) && HasSMF(br.os),
 	}
 	for _, p := range z.ReadOnly {
 		name, err := subtree(p)
@@ -133,6 +136,7 @@ func (l *Layout) zoneConfig(s *Selection, brandName string) (*zoneConfig, error)
 	if br.flags {
 		c.flags = z.Flags
 	}
+	c.immutable, c.protection = z.Immutable, z.Protection
 	if brandName == "lx" {
 		c.attrs = append(c.attrs, [2]string{"kernel-version", "5.10"})
 	}
@@ -158,7 +162,9 @@ func (l *Layout) Zonecfg(s *Selection, brandName string) ([]byte, error) {
 	}
 	var b bytes.Buffer
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
-	b.WriteString(zonecfgHead)
+	// Solaris makes the interface with the zone, and names datasets in it by an alias.
+	solaris := c.brand == "solaris"
+	fmt.Fprintf(&b, zonecfgHead, map[bool]string{true: zonecfgUplink, false: zonecfgPhysical}[solaris])
 	if c.delegate {
 		b.WriteString(zonecfgDataset)
 	}
@@ -171,6 +177,9 @@ func (l *Layout) Zonecfg(s *Selection, brandName string) ([]byte, error) {
 	line("set autoboot=false")
 	line("set ip-type=exclusive")
 	line("set limitpriv=%q", c.privileges)
+	if c.immutable != "" {
+		line("set file-mac-profile=%s", c.immutable)
+	}
 	for _, v := range []struct {
 		name string
 		cap  int
@@ -190,14 +199,27 @@ func (l *Layout) Zonecfg(s *Selection, brandName string) ([]byte, error) {
 		line("add options [ro,nodevices]")
 		line("end")
 	}
-	line("add net")
-	line("set physical=@PHYSICAL@")
+	if solaris {
+		line("add anet")
+		line("set linkname=net0")
+		line("set lower-link=@UPLINK@")
+		if len(c.protection) > 0 {
+			line("set link-protection=%q", strings.Join(c.protection, ","))
+		}
+		line("set configure-allowed-address=true")
+	} else {
+		line("add net")
+		line("set physical=@PHYSICAL@")
+	}
 	line("set allowed-address=@ADDRESS@")
 	line("set defrouter=@ROUTER@")
 	line("end")
 	if c.delegate {
 		line("add dataset")
 		line("set name=@DATASET@")
+		if solaris {
+			line("set alias=isc")
+		}
 		line("end")
 	}
 	if c.memory+c.swap+c.locked > 0 {

@@ -4,7 +4,7 @@
 image {
   name    = "app"     # of the repository and, by default, of the zone
   version = "0.1.0"   # a tag; epochs and channels are given when the image is signed
-  os      = "illumos" # illumos or linux
+  os      = "illumos" # illumos, solaris or linux
   arch    = "amd64"   # amd64 or arm64
 }
 

@@ -125,7 +125,7 @@ was built with. Exit with 3 if a control does not hold.`,
 	}
 	f.flags(c)
 	f.state.flags(c)
-	c.Flags().StringVar(&f.system, "os", "", "`OS` of the root, if it does not say so itself: illumos or linux")
+	c.Flags().StringVar(&f.system, "os", "", "`OS` of the root, if it does not say so itself: illumos, solaris or linux")
 	c.Flags().StringVar(&f.format, "format", "text", "`FORMAT` of the report: text, json, "+strings.Join(evidence.Formats(), ", "))
 	c.Flags().BoolVar(&f.recorded, "recorded", false, "the report that an image holds instead of a new audit")
 	for _, name := range []string{"profile", "set", "os", "as"} {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -77,6 +78,9 @@ func (a *app) profileControls(ids []string) error {
 		a.printf("%-4s %s\n", d.ID, d.Title)
 		if len(ids) > 0 || a.verbose {
 			a.printf("     why:        %s\n     platforms:  %s\n     kind:       %s\n     references: %s\n", d.Why, strings.Join(d.Platforms, ", "), d.Kind, strings.Join(d.Refs, ", "))
+			for _, os := range slices.Sorted(maps.Keys(d.Absent)) {
+				a.printf("     absent:     %s: %s\n", os, d.Absent[os])
+			}
 			for _, p := range d.Parameters {
 				a.printf("     parameter:  %s = %s\n", p.Name, p.Default)
 			}

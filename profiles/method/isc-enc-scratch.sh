@@ -1,8 +1,9 @@
 #!/bin/sh
 #
 # Start and stop method of svc:/site/isc-enc-scratch: scratch space that nobody can read after
-# shutdown. The key comes from the kernel, goes to zfs(8) through a pipe and is never stored;
-# what was left by a crash is unreadable and is destroyed at the next start.
+# shutdown. The key comes from the kernel, goes to zfs(8) through a pipe (on Solaris, whose zfs reads
+# none, through a file in memory) and is never stored; what was left by a crash is unreadable and is
+# destroyed at the next start.
 #
 # Properties (svccfg -s isc-enc-scratch listprop config):
 #   config/parent      dataset that the scratch dataset is made in; empty: the first delegated one
@@ -18,6 +19,8 @@ export PATH
 SMF_EXIT_OK=0
 SMF_EXIT_ERR_FATAL=95
 SMF_EXIT_ERR_CONFIG=96
+
+VOLATILE=/system/volatile # of Solaris: in memory
 
 prop() {
 	value=$(svcprop -p "config/$1" "$SMF_FMRI") || exit $SMF_EXIT_ERR_CONFIG
@@ -51,14 +54,33 @@ destroy() {
 	return 0
 }
 
+create() {
+	zfs create -o encryption="$encryption" "$@" -o canmount=noauto -o mountpoint="$mountpoint" -o devices=off -o setuid=off \
+		-o exec=off -o sync=disabled -o quota="$quota" "$parent/scratch"
+}
+
+# A raw key is exactly 32 bytes.
+key() {
+	dd if=/dev/urandom bs=32 count=1 2>/dev/null
+}
+
+encrypted() {
+	case "$(uname -v)" in
+	11.*) # Solaris
+		file=$(mktemp "$VOLATILE/isc-scratch.XXXXXX") || return 1
+		key >"$file" && create -o keysource="raw,file://$file"
+		made=$?
+		rm -f "$file"
+		return $made
+		;;
+	*) key | create -o keyformat=raw -o keylocation=prompt ;;
+	esac
+}
+
 start() {
 	if [ -n "$parent" ]; then
 		destroy "$parent/scratch" || exit $SMF_EXIT_ERR_FATAL
-		# A raw key is exactly 32 bytes; with keylocation=prompt it is read from a pipe.
-		if dd if=/dev/urandom bs=32 count=1 2>/dev/null |
-			zfs create -o encryption="$encryption" -o keyformat=raw -o keylocation=prompt \
-				-o canmount=noauto -o mountpoint="$mountpoint" -o devices=off -o setuid=off -o exec=off \
-				-o sync=disabled -o quota="$quota" "$parent/scratch"; then
+		if encrypted; then
 			zfs mount "$parent/scratch" || exit $SMF_EXIT_ERR_FATAL
 			chmod 1777 "$mountpoint" || exit $SMF_EXIT_ERR_FATAL
 			echo "$mountpoint: $parent/scratch, $encryption"

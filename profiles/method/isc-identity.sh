@@ -69,7 +69,24 @@ case "$name" in
 	exit 96
 	;;
 *)
-	if [ -d "$root/etc/svc" ]; then
+	if [ -d "$root/etc/svc/profile/node" ]; then # of Solaris 11.4
+		cat >"$root/etc/svc/profile/node/isc-identity.xml" <<-END || exit 95
+			<?xml version='1.0'?>
+			<!DOCTYPE service_bundle SYSTEM '/usr/share/lib/xml/dtd/service_bundle.dtd.1'>
+			<service_bundle type='profile' name='isc-identity'>
+			  <service name='system/identity' type='service' version='1'>
+			    <instance name='node' enabled='true'>
+			      <property_group name='config' type='application'>
+			        <propval name='nodename' type='astring' value='$name'/>
+			      </property_group>
+			    </instance>
+			  </service>
+			</service_bundle>
+		END
+		if [ -z "$root" ]; then
+			svccfg apply /etc/svc/profile/node/isc-identity.xml || exit 95
+		fi
+	elif [ -d "$root/etc/svc" ]; then
 		echo "$name" >"$root/etc/nodename" || exit 95
 	elif [ -w "$root/etc" ]; then
 		echo "$name" >"$root/etc/hostname" || exit 95

@@ -1,7 +1,8 @@
 #!/bin/sh
 #
-# Start method of svc:/site/isc-netparams: sets private parameters of the network stack for as
-# long as the zone runs. They are the properties of the service's groups ip, ipv4, ipv6 and tcp:
+# Start method of svc:/site/isc-netparams: sets parameters of the network stack for as long as the
+# zone runs. They are the properties of the service's groups ip, ipv4, ipv6 and tcp; numbers are
+# values of private parameters, whose names begin with an underscore:
 #
 #   svccfg -s isc-netparams:default setprop tcp/conn_req_max_q = count: 1024
 
@@ -27,7 +28,10 @@ failed=
 for protocol in ip ipv4 ipv6 tcp; do
 	# Lines of svcprop are: group/name type value.
 	for line in $(svcprop -p "$protocol" "$SMF_FMRI" 2>/dev/null | awk '{ print $1 "=" $3 }'); do
-		name=_${line#*/}
+		name=${line#*/}
+		case "$name" in
+		*=[0-9]*) name=_$name ;;
+		esac
 		if ! ipadm set-prop -t -p "$name" "$protocol"; then
 			failed="$failed $protocol:$name"
 		fi

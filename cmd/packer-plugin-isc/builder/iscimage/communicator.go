@@ -26,7 +26,7 @@ import (
 type communicator struct {
 	ctx     context.Context // of the build: the provisioners, in other processes, have none of it
 	tree    *image.Tree
-	system  string // illumos or linux
+	system  string // illumos, solaris or linux
 	created time.Time
 	dir     string // for temporary files
 	keep    bool   // leave the folder when done
