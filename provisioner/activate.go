@@ -14,7 +14,7 @@ import (
 // An activation is what makes a running system read files that have changed. Its command is a line of
 // sh, which does nothing where the system is not the one that runs, as in a folder.
 type activation struct {
-	os       string
+	os       string // that of illumos is that of Solaris, too
 	patterns []string
 	check    string // before anything is told to read the files
 	command  string
@@ -80,7 +80,7 @@ func activate(ctx context.Context, r remote.Runner, os string, changes []profile
 		if err != nil {
 			return err
 		}
-		if a.os == os && ok {
+		if ok && (a.os == os || a.os == profiles.Illumos && os == profiles.Solaris) {
 			todo = append(todo, a)
 		}
 	}

@@ -52,9 +52,17 @@ func System(ctx context.Context, r remote.Runner) (string, error) {
 	case "Linux":
 		return profiles.Linux, nil
 	case "SunOS":
+		// Both say so. Solaris 11.4 has its version here, "11.4.0.15.0", illumos that of its distribution.
+		out, err := remote.Output(ctx, r, 1024, remote.Command{Args: []string{"uname", "-v"}})
+		if err != nil {
+			return "", fmt.Errorf("find out the operating system: %w", err)
+		}
+		if strings.HasPrefix(string(out), "11.") {
+			return profiles.Solaris, nil
+		}
 		return profiles.Illumos, nil
 	default:
-		return "", fmt.Errorf("the machine runs %q: there are controls for Linux and illumos only", name)
+		return "", fmt.Errorf("the machine runs %q: there are controls for Linux, illumos and Solaris only", name)
 	}
 }
 
