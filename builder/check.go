@@ -44,11 +44,13 @@ var (
 
 const maxName = 63
 
-// Systems and architectures that images are built for.
+// Architectures are those that images are built for.
+var Architectures = []string{"amd64", "arm64"}
+
+// Systems that images are built for, and those that there is an empty base of.
 var (
-	systems       = profiles.Platforms
-	architectures = []string{"amd64", "arm64"}
-	skeletons     = []string{"illumos", "linux"}
+	systems   = profiles.Platforms
+	skeletons = []string{"illumos", "linux"}
 )
 
 // otherNames are what others call the architectures.
@@ -104,7 +106,7 @@ func (c *checker) image(img *Image) {
 	if other := otherNames[img.Arch]; other != "" {
 		c.on("image.arch", fmt.Errorf("%q is called %q here", img.Arch, other))
 	} else {
-		c.on("image.arch", checkOneOf(img.Arch, architectures))
+		c.on("image.arch", checkOneOf(img.Arch, Architectures))
 	}
 }
 

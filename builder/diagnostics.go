@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
@@ -34,11 +33,11 @@ func (s Texts) Write(w io.Writer, diags hcl.Diagnostics) error {
 			severity = "warning"
 		}
 		if d.Subject != nil {
-			fmt.Fprintf(&b, "%s:%d:%d: ", printable(d.Subject.Filename), d.Subject.Start.Line, d.Subject.Start.Column)
+			fmt.Fprintf(&b, "%s:%d:%d: ", hcltext.Printable(d.Subject.Filename), d.Subject.Start.Line, d.Subject.Start.Column)
 		}
-		fmt.Fprintf(&b, "%s: %s", severity, printable(d.Summary))
+		fmt.Fprintf(&b, "%s: %s", severity, hcltext.Printable(d.Summary))
 		if d.Detail != "" {
-			fmt.Fprintf(&b, ": %s", printable(d.Detail))
+			fmt.Fprintf(&b, ": %s", hcltext.Printable(d.Detail))
 		}
 		b.WriteByte('\n')
 		if d.Subject != nil {
@@ -71,27 +70,14 @@ func (s Texts) snippet(b *strings.Builder, at hcl.Range) {
 		line, to, tail = line[:maxSnippet], min(to, maxSnippet), "…"
 	}
 	head, marked := blank(line[:from]), blank(line[from:max(from, to)])
-	fmt.Fprintf(b, "%5d | %s%s\n", at.Start.Line, blankTabs(printable(string(line))), tail)
+	fmt.Fprintf(b, "%5d | %s%s\n", at.Start.Line, blankTabs(hcltext.Printable(string(line))), tail)
 	fmt.Fprintf(b, "      | %s%s\n", strings.Repeat(" ", head), strings.Repeat("^", max(1, marked)))
 }
 
 // blank returns how many columns a piece of source takes as printable shows it.
-func blank(text []byte) int { return len([]rune(blankTabs(printable(string(text))))) }
+func blank(text []byte) int { return len([]rune(blankTabs(hcltext.Printable(string(text))))) }
 
 func blankTabs(s string) string { return strings.ReplaceAll(s, "\t", "    ") }
-
-// printable replaces what would steer a terminal.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r == '\n' {
-			return ' '
-		}
-		if r != '\t' && !unicode.IsPrint(r) {
-			return unicode.ReplacementChar
-		}
-		return r
-	}, s)
-}
 
 // sortDiagnostics puts diagnostics in the order of the source, those of other files behind it.
 func sortDiagnostics(filename string, diags hcl.Diagnostics) {

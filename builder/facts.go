@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/goldenisc/packer-plugin-isc/image"
+	"github.com/goldenisc/packer-plugin-isc/internal/hcltext"
 	"github.com/goldenisc/packer-plugin-isc/profiles"
 )
 
@@ -141,7 +142,7 @@ var versionInText = regexp.MustCompile(`\br[0-9]{6}[a-z]*\b|\b[0-9]+(\.[0-9]+)+\
 
 func firstLine(data []byte) string {
 	line, _, _ := bytes.Cut(bytes.TrimSpace(data), []byte("\n"))
-	return printable(strings.TrimSpace(string(line)))
+	return hcltext.Printable(strings.TrimSpace(string(line)))
 }
 
 // parseOSRelease reads the assignments of os-release(5).
@@ -155,7 +156,7 @@ func parseOSRelease(data []byte) map[string]string {
 		if n := len(value); n >= 2 && (value[0] == '"' || value[0] == '\'') && value[n-1] == value[0] {
 			value = unescape.Replace(value[1 : n-1])
 		}
-		vars[key] = printable(value)
+		vars[key] = hcltext.Printable(value)
 	}
 	return vars
 }

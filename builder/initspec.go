@@ -8,8 +8,8 @@ import (
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclwrite"
-	"github.com/zclconf/go-cty/cty"
 
+	"github.com/goldenisc/packer-plugin-isc/internal/hcltext"
 	"github.com/goldenisc/packer-plugin-isc/profiles"
 )
 
@@ -32,7 +32,7 @@ func Init(f Facts) []byte {
 	if !slices.Contains(systems, os) {
 		os, osNote = "illumos", "a guess: the base does not say"
 	}
-	if !slices.Contains(architectures, arch) {
+	if !slices.Contains(Architectures, arch) {
 		arch, archNote = "amd64", "a guess: the base does not say"
 	}
 	source := f.Source
@@ -54,9 +54,9 @@ func Init(f Facts) []byte {
 	line("")
 	line("base {")
 	if f.Release != "" {
-		line("# %s", comment(f.Release+packageNote(f.Packages)))
+		line("# %s", hcltext.Comment(f.Release+packageNote(f.Packages)))
 	}
-	line("source = %s", literal(source))
+	line("source = %s", hcltext.Literal(source))
 	switch scheme, _, _ := strings.Cut(source, ":"); scheme {
 	case "tar", "zfs":
 		line("# sha256 = \"…\" # of the file; or pin it with iscadm lock")
@@ -65,7 +65,7 @@ func Init(f Facts) []byte {
 		line("# Pin it: @sha256:… behind the name, or iscadm lock.")
 	}
 	if f.Version != "" && digits.MatchString(f.Version) {
-		line("release = %s # of the oldest host: a newer base is refused", literal(f.Version))
+		line("release = %s # of the oldest host: a newer base is refused", hcltext.Literal(f.Version))
 	}
 	line("}")
 	line("")
@@ -84,7 +84,7 @@ func Init(f Facts) []byte {
 		line("# remove {")
 		line("#   paths = [")
 		for _, d := range f.Daemons {
-			line("#     %s, # listens on %s", literal(d.Path), d.Listen)
+			line("#     %s, # listens on %s", hcltext.Literal(d.Path), d.Listen)
 		}
 		line("#   ]")
 		line("# }")
@@ -155,11 +155,3 @@ func packageNote(system string) string {
 	}
 	return ", packages by " + system
 }
-
-// literal writes a string as HCL does.
-func literal(s string) string {
-	return string(hclwrite.TokensForValue(cty.StringVal(s)).Bytes())
-}
-
-// comment makes a text fit behind a #.
-func comment(s string) string { return printable(strings.ToValidUTF8(s, "�")) }

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/goldenisc/packer-plugin-isc/builder"
+	"github.com/goldenisc/packer-plugin-isc/internal/adopt"
 	"github.com/goldenisc/packer-plugin-isc/profiles"
 	"github.com/goldenisc/packer-plugin-isc/provisioner"
 )
@@ -61,7 +62,7 @@ func (a *app) adopt(ctx context.Context, root string, f *adoptFlags) error {
 	return errors.Join(err, file.Close())
 }
 
-func (a *app) adoption(ctx context.Context, root string, f *adoptFlags) (*builder.Adoption, error) {
+func (a *app) adoption(ctx context.Context, root string, f *adoptFlags) (*adopt.Adoption, error) {
 	host, err := f.machine(ctx, root)
 	if err != nil {
 		return nil, err
@@ -77,12 +78,12 @@ func (a *app) adoption(ctx context.Context, root string, f *adoptFlags) (*builde
 			return nil, err
 		}
 		s = s.Live()
-		m, err := provisioner.Open(ctx, host, host.dir, append(s.Globs(), builder.AdoptGlobs...), "")
+		m, err := provisioner.Open(ctx, host, host.dir, append(s.Globs(), adopt.Globs...), "")
 		if err != nil {
 			return nil, err
 		}
 		defer m.Close()
-		return builder.Adopt(m, builder.Facts{OS: system}, f.service, s, time.Now())
+		return adopt.Adopt(m, builder.Facts{OS: system}, f.service, s, time.Now())
 	}
 	system, err := a.systemOf(ctx, root)
 	if err != nil {
@@ -106,7 +107,7 @@ func (a *app) adoption(ctx context.Context, root string, f *adoptFlags) (*builde
 	if err != nil {
 		return nil, err
 	}
-	return builder.Adopt(t, facts, f.service, s, time.Now())
+	return adopt.Adopt(t, facts, f.service, s, time.Now())
 }
 
 // list is a list that is [] in JSON if it is empty.

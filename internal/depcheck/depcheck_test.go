@@ -48,6 +48,7 @@ var ranks = map[string]int{
 
 	"internal/evidence": 3,
 
+	"internal/adopt":   4,
 	"internal/release": 4,
 
 	"cmd/iscadm": 5,

@@ -1,4 +1,4 @@
-package builder
+package adopt
 
 import (
 	"os"
@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/goldenisc/packer-plugin-isc/builder"
 	"github.com/goldenisc/packer-plugin-isc/image"
 	"github.com/goldenisc/packer-plugin-isc/profiles"
 )
@@ -82,12 +83,12 @@ func FuzzAdopt(f *testing.F) {
 			t.Fatal(err)
 		}
 		for _, source := range []string{"", "skeleton:" + system} {
-			a, err := Adopt(adoptTree(t, system, definition), Facts{OS: system, Source: source}, "web", s, time.Unix(0, 0))
+			a, err := Adopt(adoptTree(t, system, definition), builder.Facts{OS: system, Source: source}, "web", s, time.Unix(0, 0))
 			if err != nil {
 				continue
 			}
 			text := a.Spec("none")
-			if _, diags := ParseSpec("x.hcl", text, Options{}); diags.HasErrors() {
+			if _, diags := builder.ParseSpec("x.hcl", text, builder.Options{}); diags.HasErrors() {
 				t.Fatalf("%v\n%s", diags, text)
 			}
 		}

@@ -1,4 +1,4 @@
-package builder
+package adopt
 
 import (
 	"bytes"
@@ -11,6 +11,8 @@ import (
 
 	"github.com/hashicorp/hcl/v2/hclwrite"
 
+	"github.com/goldenisc/packer-plugin-isc/builder"
+	"github.com/goldenisc/packer-plugin-isc/internal/hcltext"
 	"github.com/goldenisc/packer-plugin-isc/profiles"
 )
 
@@ -20,9 +22,9 @@ import (
 func (a *Adoption) Spec(profile string) []byte {
 	var b bytes.Buffer
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
-	note := func(format string, args ...any) { line("# %s", comment(fmt.Sprintf(format, args...))) }
+	note := func(format string, args ...any) { line("# %s", hcltext.Comment(fmt.Sprintf(format, args...))) }
 	os, arch := a.Facts.OS, a.Facts.Arch
-	if !slices.Contains(architectures, arch) {
+	if !slices.Contains(builder.Architectures, arch) {
 		arch = "amd64"
 	}
 	note("A proposal for the service %s, as %s says it. Read it, cut it, try it: iscadm validate, then build.", a.Name, a.Defined)
@@ -31,17 +33,17 @@ func (a *Adoption) Spec(profile string) []byte {
 	}
 	line("")
 	line("image {")
-	line("name = %s", literal(a.Name))
-	line("version = %s", literal("0.1.0"))
-	line("os = %s", literal(os))
-	line("arch = %s", literal(arch))
+	line("name = %s", hcltext.Literal(a.Name))
+	line("version = %s", hcltext.Literal("0.1.0"))
+	line("os = %s", hcltext.Literal(os))
+	line("arch = %s", hcltext.Literal(arch))
 	line("}")
 	line("")
 	line("base {")
 	if a.Facts.Release != "" {
 		note("%s", a.Facts.Release)
 	}
-	line("source = %s", literal(cmp.Or(a.Facts.Source, "skeleton:"+os)))
+	line("source = %s", hcltext.Literal(cmp.Or(a.Facts.Source, "skeleton:"+os)))
 	line("}")
 	a.filesOf(line, note)
 	a.profileOf(line, note, profile)
@@ -56,7 +58,7 @@ func (a *Adoption) Spec(profile string) []byte {
 			c = "# does not fit: "
 		}
 		line("%suser {", c)
-		line("%s  name = %s", c, literal(u.Name))
+		line("%s  name = %s", c, hcltext.Literal(u.Name))
 		line("%s  uid = %d", c, u.UID)
 		if u.GID != nil {
 			line("%s  gid = %d", c, *u.GID)
@@ -72,7 +74,7 @@ func (a *Adoption) Spec(profile string) []byte {
 		line("")
 		note("Data that is to outlive a reset?")
 		line("# volume {")
-		line("#   path = %s", comment(literal(v)))
+		line("#   path = %s", hcltext.Comment(hcltext.Literal(v)))
 		line("#   size = \"10GiB\"")
 		line("# }")
 	}
@@ -133,13 +135,13 @@ func (a *Adoption) profileOf(line, note func(string, ...any), profile string) {
 	}
 	line("profile {")
 	if strings.HasSuffix(profile, ".hcl") {
-		line("source = %s", literal(profile))
+		line("source = %s", hcltext.Literal(profile))
 	} else {
-		line("name = %s", literal(profile))
+		line("name = %s", hcltext.Literal(profile))
 	}
 	for _, c := range a.Broken {
 		line("# waive {")
-		line("#   control = %s", literal(c.ID))
+		line("#   control = %s", hcltext.Literal(c.ID))
 		line("#   reason  = \"…\"")
 		line("#   until   = \"YYYY-MM-DD\"")
 		line("# }")
@@ -166,36 +168,36 @@ func (a *Adoption) serviceOf(line, note func(string, ...any)) {
 	put := func(ok bool, format string, args ...any) {
 		text := fmt.Sprintf(format, args...)
 		if !ok {
-			text = "# does not fit: " + comment(text)
+			text = "# does not fit: " + hcltext.Comment(text)
 		}
 		line("%s", text)
 	}
-	line("name = %s", literal(a.Name))
+	line("name = %s", hcltext.Literal(a.Name))
 	if s.Description != "" {
-		put(fits(func(t *profiles.Service) { t.Description = s.Description }), "description = %s", literal(s.Description))
+		put(fits(func(t *profiles.Service) { t.Description = s.Description }), "description = %s", hcltext.Literal(s.Description))
 	}
 	if fits(func(t *profiles.Service) { t.Exec = s.Exec }) {
-		line("exec = %s", literal(s.Exec))
+		line("exec = %s", hcltext.Literal(s.Exec))
 	} else {
-		put(false, "exec = %s", literal(s.Exec))
-		line("exec = %s", literal("/opt/"+a.Name+"/bin/"+a.Name))
+		put(false, "exec = %s", hcltext.Literal(s.Exec))
+		line("exec = %s", hcltext.Literal("/opt/"+a.Name+"/bin/"+a.Name))
 	}
 	if s.User != "" {
-		put(fits(func(t *profiles.Service) { t.User = s.User }), "user = %s", literal(s.User))
+		put(fits(func(t *profiles.Service) { t.User = s.User }), "user = %s", hcltext.Literal(s.User))
 	}
 	if s.Group != "" {
-		put(fits(func(t *profiles.Service) { t.Group = s.Group }), "group = %s", literal(s.Group))
+		put(fits(func(t *profiles.Service) { t.Group = s.Group }), "group = %s", hcltext.Literal(s.Group))
 	}
 	if s.Directory != "" {
-		put(fits(func(t *profiles.Service) { t.Directory = s.Directory }), "directory = %s", literal(s.Directory))
+		put(fits(func(t *profiles.Service) { t.Directory = s.Directory }), "directory = %s", hcltext.Literal(s.Directory))
 	}
 	if s.EnvironmentFile != "" {
-		put(fits(func(t *profiles.Service) { t.EnvironmentFile = s.EnvironmentFile }), "environment_file = %s", literal(s.EnvironmentFile))
+		put(fits(func(t *profiles.Service) { t.EnvironmentFile = s.EnvironmentFile }), "environment_file = %s", hcltext.Literal(s.EnvironmentFile))
 	}
 	if len(s.Environment) > 0 {
 		line("environment = {")
 		for _, k := range slices.Sorted(maps.Keys(s.Environment)) {
-			put(fits(func(t *profiles.Service) { t.Environment = map[string]string{k: s.Environment[k]} }), "%s = %s", literal(k), literal(s.Environment[k]))
+			put(fits(func(t *profiles.Service) { t.Environment = map[string]string{k: s.Environment[k]} }), "%s = %s", hcltext.Literal(k), hcltext.Literal(s.Environment[k]))
 		}
 		line("}")
 	}
@@ -213,7 +215,7 @@ func (a *Adoption) serviceOf(line, note func(string, ...any)) {
 func literals(all []string) string {
 	var out []string
 	for _, s := range all {
-		out = append(out, literal(s))
+		out = append(out, hcltext.Literal(s))
 	}
 	return strings.Join(out, ", ")
 }

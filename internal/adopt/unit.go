@@ -1,4 +1,4 @@
-package builder
+package adopt
 
 import (
 	"bytes"
@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/goldenisc/packer-plugin-isc/internal/hcltext"
 	"github.com/goldenisc/packer-plugin-isc/profiles"
 )
 
@@ -68,7 +69,7 @@ func (u unitFile) words(key string) []string {
 func (a *adopter) unit(service string) error {
 	name := strings.TrimSuffix(service, ".service")
 	if name == "" || strings.ContainsAny(name, "/*?[]\\\n") {
-		return input(fmt.Errorf("%q is no name of a unit", service))
+		return badInput(fmt.Errorf("%q is no name of a unit", service))
 	}
 	u := unitFile{}
 	dirs := []string{"etc/systemd/system", "usr/lib/systemd/system", "lib/systemd/system"}
@@ -91,7 +92,7 @@ search:
 		}
 	}
 	if a.out.Defined == "" {
-		return input(errors.New("there is no such service"))
+		return badInput(errors.New("there is no such service"))
 	}
 	a.file("/"+a.out.Defined, "unit")
 	for _, dir := range slices.Backward(dirs) {
@@ -111,7 +112,7 @@ search:
 	a.unitV = u
 	a.out.Name = specName(name)
 	s := &a.out.Service
-	s.Name, s.Description = a.out.Name, strings.Join(strings.Fields(printable(u.last("Unit.Description"))), " ")
+	s.Name, s.Description = a.out.Name, strings.Join(strings.Fields(hcltext.Printable(u.last("Unit.Description"))), " ")
 	a.exec(strings.TrimLeft(u.last("Service.ExecStart"), "@-:+!|"))
 	s.User, s.Group = u.last("Service.User"), u.last("Service.Group")
 	if s.User == "" && u.last("Service.DynamicUser") == "yes" {
@@ -218,9 +219,9 @@ func (a *adopter) manifest(service string) error {
 	slices.Sort(found)
 	switch {
 	case len(found) == 0:
-		return input(errors.New("there is no such service"))
+		return badInput(errors.New("there is no such service"))
 	case len(found) > 1:
-		return input(fmt.Errorf("it can be any of %s", strings.Join(found, ", ")))
+		return badInput(fmt.Errorf("it can be any of %s", strings.Join(found, ", ")))
 	}
 	start, user := svc.Start, svc.User
 	for _, i := range svc.Instances {

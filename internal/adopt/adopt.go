@@ -1,4 +1,9 @@
-package builder
+// Package adopt proposes specs for services that run already: of a root or a machine, a unit or a service of
+// SMF becomes the service of a spec, with the files that it is made of and what a profile would do to it.
+//
+//	a, err := adopt.Adopt(root, facts, "web", selection, today)
+//	text := a.Spec("isc-baseline")
+package adopt
 
 import (
 	"errors"
@@ -10,15 +15,24 @@ import (
 	"strings"
 	"time"
 
+	"github.com/goldenisc/packer-plugin-isc/builder"
 	"github.com/goldenisc/packer-plugin-isc/image"
 	"github.com/goldenisc/packer-plugin-isc/profiles"
 )
+
+// An inputError is a [builder.ErrInput] that says what is wrong in its own words.
+type inputError struct{ error }
+
+func (inputError) Is(target error) bool { return target == builder.ErrInput }
+func (e inputError) Unwrap() error      { return e.error }
+
+func badInput(err error) error { return inputError{err} }
 
 // An Adoption is what a root says of one of its services, for a spec that makes an image of it. It is
 // where somebody starts from who knows the service: files say neither what a program opens when it
 // runs nor what it would miss.
 type Adoption struct {
-	Facts   Facts
+	Facts   builder.Facts
 	Name    string           // of the service in the spec
 	Defined string           // the unit or manifest
 	Service profiles.Service // as far as it can be carried over
@@ -40,9 +54,9 @@ type AdoptedFile struct {
 	Package string `json:"package,omitempty"` // that owns it, if one is known to
 }
 
-// AdoptGlobs are the patterns of small files that [Adopt] reads: what has to be fetched of a live
+// Globs are the patterns of small files that [Adopt] reads: what has to be fetched of a live
 // machine first.
-var AdoptGlobs = []string{
+var Globs = []string{
 	"etc/systemd/system/*", "etc/systemd/system/*/*", "usr/lib/systemd/system/*", "lib/systemd/system/*",
 	"lib/svc/manifest/*/*", "lib/svc/manifest/*/*/*", "var/svc/manifest/*/*", "var/svc/manifest/*/*/*",
 	"var/lib/dpkg/info/*.list", "lib/apk/db/installed", "etc/passwd", "etc/group", "etc/os-release",
@@ -50,7 +64,7 @@ var AdoptGlobs = []string{
 
 // Adopt looks up a service: a unit ("web" or "web.service"), or a service of SMF ("site/web", or the last
 // part of its name if that is enough). The selection is that of the profile that the image is to keep.
-func Adopt(root profiles.Root, f Facts, service string, s *profiles.Selection, today time.Time) (*Adoption, error) {
+func Adopt(root profiles.Root, f builder.Facts, service string, s *profiles.Selection, today time.Time) (*Adoption, error) {
 	a := &adopter{root: root, out: &Adoption{Facts: f}}
 	find := a.unit
 	if profiles.HasSMF(f.OS) {

@@ -1,4 +1,4 @@
-package builder
+package adopt
 
 import (
 	"bytes"
@@ -121,7 +121,7 @@ func (a *adopter) libraries(program *image.Entry) error {
 	seen := map[string]bool{}
 	for n := 0; len(todo) > 0; n++ {
 		if n == maxLibraries {
-			return input(fmt.Errorf("%q needs more than %d libraries", "/"+program.Name, maxLibraries))
+			return badInput(fmt.Errorf("%q needs more than %d libraries", "/"+program.Name, maxLibraries))
 		}
 		e := todo[0]
 		todo = todo[1:]
