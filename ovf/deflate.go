@@ -26,16 +26,18 @@ const (
 // effort is how hard a parser looks for matches.
 type effort struct {
 	header byte // FLEVEL of the second byte of zlib's header, without its check bits
-	depth  int  // candidates looked at
+	depth  int  // candidates looked at; with none, the last position of a hash is taken or nothing
 	nice   int  // a match this long is taken at once
 	lazy   int  // how many positions to look ahead for a better match
-	three  bool // look for matches of three bytes
+	// skip is after how many positions without a match one is left out, as a power of two: what was
+	// compressed before is passed over ever faster.
+	skip int
 }
 
 var efforts = map[Level]effort{
-	Fast:    {header: 0 << 6, depth: 2, nice: 16, lazy: 0},
-	Default: {header: 2 << 6, depth: 4, nice: 32, lazy: 1},
-	Small:   {header: 3 << 6, depth: 128, nice: maxMatch, lazy: 2, three: true},
+	Fast:    {header: 0 << 6, skip: 5},
+	Default: {header: 2 << 6, depth: 4, nice: 32, lazy: 1, skip: 6},
+	Small:   {header: 3 << 6, depth: 128, nice: maxMatch, lazy: 2, skip: 16},
 }
 
 // A token is a literal or a match, in a form that tells both apart nowhere: whether a token is one
@@ -93,12 +95,10 @@ func (d *deflater) deflate(dst []byte, n int) []byte {
 	clear(d.in[n:])
 	clear(d.head[:])
 	d.tokens = d.tokens[:0]
-	if d.three {
-		clear(d.head3[:])
-	}
-	if d.lazy == 0 {
+	if d.depth == 0 {
 		d.greedy()
 	} else {
+		clear(d.head3[:])
 		d.lookahead()
 	}
 	return d.blocks.write(dst, d.tokens, d.in[:n])
@@ -147,9 +147,7 @@ func (d *deflater) insert(i int) {
 	h := hash4(v)
 	d.prev[i&(GrainSize-1)] = d.head[h]
 	d.head[h] = uint16(i + 1)
-	if d.three {
-		d.head3[hash3(v)] = uint16(i + 1)
-	}
+	d.head3[hash3(v)] = uint16(i + 1)
 }
 
 // find notes position i and returns the longest match there that is longer than best.
@@ -160,13 +158,11 @@ func (d *deflater) find(i, best, depth int) (length, distance int) {
 	c := d.head[h]
 	d.prev[i&(GrainSize-1)] = c
 	d.head[h] = uint16(i + 1)
-	if d.three {
-		h3 := hash3(v)
-		p := int(d.head3[h3]) - 1
-		d.head3[h3] = uint16(i + 1)
-		if best < minMatch && most >= minMatch && p >= 0 && i-p <= min(tooFar, d.window) && (d.load32(p)^v)<<8 == 0 {
-			length, distance, best = minMatch, i-p, minMatch
-		}
+	h3 := hash3(v)
+	p3 := int(d.head3[h3]) - 1
+	d.head3[h3] = uint16(i + 1)
+	if best < minMatch && most >= minMatch && p3 >= 0 && i-p3 <= min(tooFar, d.window) && (d.load32(p3)^v)<<8 == 0 {
+		length, distance, best = minMatch, i-p3, minMatch
 	}
 	best = max(best, minMatch)
 	if most <= best {
@@ -206,32 +202,50 @@ func (d *deflater) extend(p, i, most int) int {
 	return most
 }
 
-// greedy takes each match that it finds.
+// literals appends the byte at i, and more of them the more there were without a match, and returns
+// the position behind.
+func (d *deflater) literals(i, missed int) int {
+	end := min(i+1+missed>>d.skip, d.n)
+	for ; i < end; i++ {
+		d.tokens = append(d.tokens, literal(d.in[i]))
+	}
+	return end
+}
+
+// greedy takes the one match that it knows of, if it is one.
 func (d *deflater) greedy() {
+	missed := 0
 	for i := 0; i < d.n; {
-		length, distance := d.find(i, minMatch, d.depth)
-		if length == 0 {
-			d.tokens = append(d.tokens, literal(d.in[i]))
-			i++
+		v := d.load32(i)
+		h := hash4(v)
+		p := int(d.head[h]) - 1
+		d.head[h] = uint16(i + 1)
+		if p < 0 || d.load32(p) != v || i-p > d.window || d.n-i < 4 {
+			missed++
+			i = d.literals(i, missed)
 			continue
 		}
-		d.tokens = append(d.tokens, match(length, distance))
+		missed = 0
+		length := d.extend(p, i, min(maxMatch, d.n-i))
+		d.tokens = append(d.tokens, match(length, i-p))
 		end := i + length
 		for i++; i < end; i++ {
-			d.insert(i)
+			d.head[hash4(d.load32(i))] = uint16(i + 1)
 		}
 	}
 }
 
 // lookahead takes a match only if none that begins one or two bytes later is better.
 func (d *deflater) lookahead() {
+	missed := 0
 	for i := 0; i < d.n; {
 		length, distance := d.find(i, 0, d.depth)
 		if length == 0 {
-			d.tokens = append(d.tokens, literal(d.in[i]))
-			i++
+			missed++
+			i = d.literals(i, missed)
 			continue
 		}
+		missed = 0
 		known := i + 1 // positions before are noted
 	better:
 		for length < d.nice {
