@@ -55,7 +55,7 @@ func (a *app) acquire(ctx context.Context, h *host.Host, name, platform string, 
 		return nil, err
 	}
 	if policy == nil && ref.Place == registry.InRegistry && !f.unsigned && !f.skip {
-		return nil, &statusError{statusNo, fmt.Errorf("%s: not verified: nothing says whose signature to accept (--key, --policy, a policy of this host; --unsigned takes it as it is)", ref)}
+		return nil, notVouched(ref)
 	}
 	m, store, err := a.open(ctx, name)
 	if err != nil {
@@ -99,6 +99,11 @@ func (a *app) acquire(ctx context.Context, h *host.Host, name, platform string, 
 		return nil, err
 	}
 	return in, q.note(ctx)
+}
+
+// notVouched is the error of an image that nobody is asked about.
+func notVouched(ref registry.Ref) error {
+	return &statusError{statusNo, fmt.Errorf("%s: not verified: nothing says whose signature to accept (--key, --policy, a policy of this host; --unsigned takes it as it is)", ref)}
 }
 
 // stagingDir is where pulls keep what they have, so that one that broke off goes on from there.

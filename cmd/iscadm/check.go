@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"runtime"
 
 	"github.com/dustin/go-humanize"
@@ -14,14 +15,27 @@ type checkFlags struct {
 	state            stateFlag
 	all, full, learn bool
 	jobs             int
+	disk             diskFlags
 }
 
 func newCheck(a *app) *cobra.Command {
 	var f checkFlags
 	c := &cobra.Command{
-		Use:   "check NAME…|-a",
-		Short: "Compare instances with the content manifests of their images; exit with 3 on drift",
+		Use:   "check NAME…|-a|REF --disk FILE",
+		Short: "Compare instances, or disks of virtual machines, with their images; exit with 3 on drift",
+		Long: `Compare instances with the content manifests of their images, or the disk of a
+virtual machine with the image that it is of: partition table, EFI system
+partition, root and hash tree of a Linux guest, or all of a captured disk. The
+machine must be off. The status is 0 if nothing has changed, 3 if something has,
+the image is not verified, or its release has expired or was revoked, and 4 if it
+cannot be found out: start the machine only on 0.`,
 		RunE: func(c *cobra.Command, args []string) error {
+			switch {
+			case len(f.disk.disks) > 0:
+				return a.checkDisks(c.Context(), args, &f)
+			case f.disk.set():
+				return badInput(errors.New("check: --key, --policy, --unsigned, --format and --artifact go with --disk"))
+			}
 			return a.check(c.Context(), args, &f)
 		},
 	}
@@ -31,6 +45,7 @@ func newCheck(a *app) *cobra.Command {
 	fl.BoolVar(&f.full, "full", false, "read the content of every file, whatever its times say")
 	fl.BoolVar(&f.learn, "learn", false, "print the mutable block that would make the findings expected")
 	fl.IntVarP(&f.jobs, "jobs", "j", runtime.GOMAXPROCS(0), "read `N` files at a time")
+	f.disk.flags(c)
 	return c
 }
 

@@ -67,7 +67,7 @@ func scripts(t *testing.T, pattern string, setup func(*testscript.Env) error) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"status": status, "append": appendTo, "flip": flip, "mode": mode, "sleep": sleep, "envsubst": envsubst,
-			"fileenv": fileenv, "names": names, "graft": graft, "attest": attest, "lies": lies,
+			"fileenv": fileenv, "names": names, "graft": graft, "attest": attest, "lies": lies, "flipat": flipAt, "cut": cutOff,
 		},
 	})
 }

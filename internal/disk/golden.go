@@ -141,28 +141,31 @@ func isDigest(s string) bool {
 // The disk is read by places, not by its partition table, which is compared as well: once, by all
 // processors, in memory of 1/8192 of the root.
 func Verify(ctx context.Context, golden []*Golden, disk io.ReaderAt, size int64, progress func(done, total int64)) (int, []Difference, error) {
-	best, fewest := -1, []Difference(nil)
+	best, cost := -1, 0
+	var fewest []Difference
 	known := map[string]string{}
 	for i, g := range golden {
 		if err := g.check(); err != nil {
 			return 0, nil, err
 		}
-		if size < g.Size {
-			continue
+		// A disk that was cut is not taken for a smaller one that it has nothing of.
+		diffs, c := []Difference{{PartDisk, fmt.Sprintf("%d bytes, not %d", size, g.Size)}}, 3
+		if size >= g.Size {
+			var err error
+			if diffs, err = g.boot(ctx, disk, known); err != nil {
+				return 0, nil, err
+			}
+			c = 2 * len(diffs)
 		}
-		diffs, err := g.boot(ctx, disk, known)
-		if err != nil {
-			return 0, nil, err
-		}
-		if best < 0 || len(diffs) < len(fewest) {
-			best, fewest = i, diffs
+		if best < 0 || c < cost {
+			best, fewest, cost = i, diffs, c
 		}
 	}
 	switch {
-	case len(golden) == 0:
-		return 0, nil, errors.New("no description of a disk")
 	case best < 0:
-		return 0, []Difference{{PartDisk, fmt.Sprintf("%d bytes, not %d", size, golden[0].Size)}}, nil
+		return 0, nil, errors.New("no description of a disk")
+	case size < golden[best].Size:
+		return best, fewest, nil
 	}
 	diffs, err := golden[best].root(ctx, disk, progress)
 	return best, append(fewest, diffs...), err

@@ -105,6 +105,9 @@ func TestVerifyOne(t *testing.T) {
 		if which, got := verify(t, b, golden...); which != i || got != "" {
 			t.Errorf("disk %d is taken for %d: %q", i, which, got)
 		}
+		if which, got := verify(t, b[:len(b)-512], golden...); !strings.HasPrefix(got, "disk: ") || golden[which].Size != g.Golden.Size {
+			t.Errorf("disk %d, cut, is taken for %d: %q", i, which, got)
+		}
 		b[g.Golden.Root] ^= 1
 		b[g.Golden.ESP] ^= 1 // the table says which it is, unless two have the same
 		if which, got := verify(t, b, golden...); !strings.HasPrefix(got, "ESP: content; root: 1 of") || golden[which].TableHash != g.Golden.TableHash {
