@@ -227,6 +227,30 @@ func TestRealOVA(t *testing.T) {
 	}
 	save(t, filepath.Join(dir, "sums"), sums.Bytes())
 	mustRun(t, dir, "sha256sum", "-c", "sums")
+	// Any file that is changed is found by sha256sum, and by us.
+	for _, m := range p.Members {
+		if strings.HasSuffix(m.Name, ".mf") || strings.HasSuffix(m.Name, ".cert") {
+			continue
+		}
+		file := filepath.Join(dir, m.Name)
+		was, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		bad := bytes.Clone(was)
+		bad[len(bad)/2] ^= 1
+		save(t, file, bad)
+		if out, err := run(t, dir, "sha256sum", "-c", "sums"); err == nil {
+			t.Errorf("sha256sum takes another %s: %s", m.Name, out)
+		}
+		if r, err := Check(t.Context(), filepath.Join(dir, "web-1.4.0.ovf")); err != nil || !r.Damaged() {
+			t.Errorf("another %s passes: %v", m.Name, err)
+		}
+		save(t, file, was)
+	}
+	if r, err := Check(t.Context(), filepath.Join(dir, "web-1.4.0.ovf")); err != nil || r.Damaged() {
+		t.Errorf("%v, %v", r, err)
+	}
 
 	pub := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw})
 	save(t, filepath.Join(dir, "cert.pem"), pub)
@@ -247,6 +271,27 @@ func TestRealOVA(t *testing.T) {
 	save(t, filepath.Join(dir, "web-1.4.0.mf"), append(mf, '\n'))
 	if out, err := run(t, dir, "openssl", verify...); err == nil {
 		t.Errorf("openssl takes a tampered manifest: %s", out)
+	}
+	if r, err := Check(t.Context(), filepath.Join(dir, "web-1.4.0.ovf")); err != nil || !r.Damaged() {
+		t.Errorf("a tampered manifest passes: %v", err)
+	}
+	// And what openssl signs, we take: it is the other half of the format.
+	save(t, filepath.Join(dir, "web-1.4.0.mf"), mf)
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	save(t, filepath.Join(dir, "key.pem"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+	for _, digest := range []string{"sha1", "sha256", "sha512"} {
+		mustRun(t, dir, "openssl", "dgst", "-"+digest, "-sign", "key.pem", "-out", "sig", "web-1.4.0.mf")
+		sig, err := os.ReadFile(filepath.Join(dir, "sig"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		save(t, filepath.Join(dir, "web-1.4.0.cert"), append([]byte(Sum{strings.ToUpper(digest), "web-1.4.0.mf", sig}.String()+"\n"), pub...))
+		if r, err := Check(t.Context(), filepath.Join(dir, "web-1.4.0.ovf")); err != nil || r.Damaged() || r.Signer == nil {
+			t.Errorf("signed by openssl with %s: %+v, %v", digest, r, err)
+		}
 	}
 }
 
