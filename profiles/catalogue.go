@@ -98,10 +98,12 @@ var platformControls = []Control{
 			Illumos: {How: "var/cores 0700 root:root", Globs: []string{"var/cores"}, Edits: directory("var/cores", 0o700)},
 			Solaris: shared("cores", 0o700),
 			Linux: {
-				How:   "var/lib/systemd/coredump 0700 root:root",
-				Globs: []string{"var/lib/systemd/coredump"},
+				How:   "var/lib/systemd/coredump 0700 root:root, and in etc/tmpfiles.d/isc-coredump.conf, or each start would undo it",
+				Globs: []string{"var/lib/systemd/coredump", "etc/tmpfiles.d/isc-coredump.conf"},
 				Needs: []string{"var/lib/systemd/coredump"},
-				Edits: directory("var/lib/systemd/coredump", 0o700),
+				Edits: all(directory("var/lib/systemd/coredump", 0o700),
+					// Of two lines for a path that in the first file by name counts (tmpfiles.d(5)); the other is in systemd.conf.
+					file("etc/tmpfiles.d/isc-coredump.conf", 0o644, "d /var/lib/systemd/coredump 0700 root root 3d\n")),
 			},
 		},
 	},

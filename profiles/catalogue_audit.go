@@ -85,8 +85,12 @@ var trailControls = []Control{
 			Illumos: {How: "var/audit 0750 root:root", Globs: []string{"var/audit"}, Edits: directory("var/audit", 0o750)},
 			Solaris: shared("audit", 0o750),
 			Linux: {
-				How: "var/log/audit 0700 root:root", Globs: []string{"var/log/audit"}, Needs: auditd,
-				Edits: directory("var/log/audit", 0o700),
+				// The daemon gives the folder to the group at each start.
+				How:   "var/log/audit 0700 root:root; etc/audit/auditd.conf: log_group root",
+				Globs: []string{"var/log/audit", "etc/audit/auditd.conf"}, Needs: auditd,
+				Edits: all(directory("var/log/audit", 0o700), editFile("etc/audit/auditd.conf", func(text string) (string, error) {
+					return setAssignment(text, "log_group", "root"), nil
+				})),
 			},
 		},
 	},

@@ -72,7 +72,7 @@ var integrityControls = []Control{
 				How:  "scratch space by site/isc-enc-scratch; swap on ZFS volumes is always encrypted; dock: volumes on encrypted datasets",
 				Dock: "volumes lie on encrypted datasets; dump devices are encrypted or absent",
 			},
-			Linux: {How: "scratch space and swap by crypttab; dock: volumes on encrypted disks", Dock: "volumes lie on encrypted disks or datasets; swap is encrypted or absent"},
+			Linux: {How: "scratch space and swap by crypttab, or by what starts a verified guest; dock: volumes on encrypted disks", Dock: "volumes lie on encrypted disks or datasets; swap is encrypted or absent"},
 		},
 	},
 }
