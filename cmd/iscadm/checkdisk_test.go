@@ -11,15 +11,24 @@ import (
 	"github.com/goldenisc/packer-plugin-isc/internal/guesttest"
 )
 
-// TestDiskScripts runs the scripts about disks of machines, with a root that they can be made of.
-func TestDiskScripts(t *testing.T) {
-	scripts(t, "testdata/disk/*.txtar", func(e *testscript.Env) error {
-		root, err := guesttest.Tar("amd64")
-		if err != nil {
-			return err
-		}
-		return os.WriteFile(filepath.Join(e.WorkDir, "root.tar"), root, 0o600)
-	})
+// TestDiskScripts runs the scripts about disks of machines.
+func TestDiskScripts(t *testing.T) { scripts(t, "testdata/disk/*.txtar", diskRoot) }
+
+// TestRealDiskScripts runs those in which QEMU's programs make disks.
+func TestRealDiskScripts(t *testing.T) {
+	if os.Getenv("ISC_REAL") == "" {
+		t.Skip("ISC_REAL is not set: make test-real runs this")
+	}
+	scripts(t, "testdata/diskreal/*.txtar", diskRoot)
+}
+
+// diskRoot puts a root into the folder of a script that disks can be made of.
+func diskRoot(e *testscript.Env) error {
+	root, err := guesttest.Tar("amd64")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(e.WorkDir, "root.tar"), root, 0o600)
 }
 
 // flipAt changes one bit of a file: flipat FILE OFFSET, which counts from the end if it is negative.
