@@ -99,7 +99,8 @@ type Mutable struct {
 }
 
 // Identity has instances take their name and the keys that may log in from the host at first start,
-// and make host keys of their own: a file /etc/isc/identity, or the metadata of SmartOS and OmniOS.
+// and make host keys of their own: a file /etc/isc/identity, the system credential isc.identity, or
+// the metadata of SmartOS and OmniOS. Guests with a read-only root do so at every start, in memory.
 type Identity struct {
 	User string `hcl:"user,optional"` // whose keys they are; default: nobody's
 }
