@@ -54,6 +54,20 @@ var capabilities = map[string][]string{
 	"sys_time":         {"CAP_SYS_TIME"},
 }
 
+// PrivilegesFor returns the privileges that a service of a spec names for capabilities(7), and the capabilities
+// that none stands for alone.
+func PrivilegesFor(caps []string) (names, left []string) {
+	for _, c := range caps {
+		i := slices.IndexFunc(privilegeNames, func(n string) bool { return slices.Equal(capabilities[n], []string{c}) })
+		if i < 0 {
+			left = append(left, c)
+		} else {
+			names = append(names, privilegeNames[i])
+		}
+	}
+	return names, left
+}
+
 // privileges returns the privileges of a service: those it names, or basic for a user other than
 // root, and net_privaddr if it listens on a port below 1024. It is empty for root's services that
 // name none: they have what the zone has.

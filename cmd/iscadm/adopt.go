@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -46,7 +47,7 @@ func (a *app) adopt(ctx context.Context, root string, f *adoptFlags) error {
 	if err != nil {
 		return err
 	}
-	text := found.Spec(f.profile)
+	text := found.Spec(cmp.Or(f.profile, builder.DefaultProfile))
 	if a.json {
 		return a.document(map[string]any{"spec": string(text), "files": list(found.Files), "notes": list(found.Notes), "findings": list(found.Broken)})
 	}
@@ -99,7 +100,7 @@ func (a *app) adoption(ctx context.Context, root string, f *adoptFlags) (*adopt.
 	if err != nil {
 		return nil, err
 	}
-	facts.Source = root
+	facts.Source = sourceFrom(root, f.out)
 	if !slices.Contains(profiles.Platforms, facts.OS) {
 		return nil, badInput(fmt.Errorf("adopt %q: it does not say that it is an illumos, a Solaris or a Linux system", root))
 	}

@@ -6,6 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -88,7 +91,7 @@ func (a *app) init(ctx context.Context, from, out string) error {
 	if err != nil {
 		return err
 	}
-	facts.Source = from
+	facts.Source = sourceFrom(from, out)
 	text := builder.Init(facts)
 	if out == "" {
 		_, err = a.out.Write(text)
@@ -100,6 +103,19 @@ func (a *app) init(ctx context.Context, from, out string) error {
 	}
 	_, err = f.Write(text)
 	return errors.Join(err, f.Close())
+}
+
+// sourceFrom is a source as the file of a spec names it: relative to its folder.
+func sourceFrom(source, spec string) string {
+	kind, name, ok := strings.Cut(source, ":")
+	if !ok || spec == "" || filepath.IsAbs(name) || !slices.Contains([]string{"dir", "tar", "zfs", "oci", "oci-archive"}, kind) {
+		return source
+	}
+	relative, err := filepath.Rel(filepath.Dir(spec), name)
+	if err != nil {
+		return source
+	}
+	return kind + ":" + filepath.ToSlash(relative)
 }
 
 func newFmt(a *app) *cobra.Command {

@@ -40,7 +40,9 @@ type Adoption struct {
 	NoUser  bool             // the root has no such user: its number is a proposal
 	Files   []AdoptedFile    // what the service is made of, by path
 	Volumes []string         // folders that it keeps data in
-	Notes   []string         // what could not be carried over, or found
+	// Writable are other folders that it writes to, and Made those that its manager makes at start.
+	Writable, Made []string
+	Notes          []string // what could not be carried over, or found
 	// Broken are controls that fail even once the profile is applied, Edited the files of the service
 	// that the profile changes.
 	Broken []profiles.Result
@@ -83,9 +85,8 @@ func Adopt(root profiles.Root, f builder.Facts, service string, s *profiles.Sele
 
 // An adopter gathers an adoption.
 type adopter struct {
-	root  profiles.Root
-	out   *Adoption
-	unitV unitFile // empty on illumos
+	root profiles.Root
+	out  *Adoption
 }
 
 func (a *adopter) notef(format string, args ...any) {

@@ -118,3 +118,28 @@ func FuzzLinkage(f *testing.F) {
 		}
 	})
 }
+
+func TestExpand(t *testing.T) {
+	u := unitFile{"Service.ExecStart": {"/bin/x %i %I %n %p 100%% %t/%N %H"}}
+	u.expand(`web@a-b\x2dc`)
+	if got, want := u.last("Service.ExecStart"), `/bin/x a-b\x2dc a/b-c web@a-b\x2dc.service web 100% /run/web@a-b\x2dc %H`; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	for in, want := range map[string]string{"": "", `\x`: `\x`, `\xzz`: `\xzz`, "a-": "a/", `\x2d`: "-"} {
+		if got := unescaped(in); got != want {
+			t.Errorf("%q: %q, want %q", in, got, want)
+		}
+	}
+}
+
+// TestMethodContext takes what is nearest to the start method.
+func TestMethodContext(t *testing.T) {
+	c, err := methodContext([]byte(`<service_bundle><service name="a"><method_context working_directory="/no"/></service>
+<service name="b"><method_context working_directory="/service"><method_credential group="far"/></method_context>
+<exec_method name="stop"><method_context working_directory="/stop"/></exec_method>
+<instance><exec_method name="start"><method_context><method_credential group="near"/></method_context></exec_method>
+<property_group name="startd"><propval name="duration" value="child"/></property_group></instance></service></service_bundle>`), "b")
+	if err != nil || c.Directory != "/service" || c.Credential.Group != "near" || c.duration != "child" {
+		t.Errorf("%+v, %v", c, err)
+	}
+}

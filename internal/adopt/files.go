@@ -65,14 +65,22 @@ func (a *adopter) files() error {
 			return err
 		}
 	}
-	for _, name := range []string{"/var/lib/" + n, "/var/cache/" + n, "/var/opt/" + n} {
-		if e, err := a.stat(name[1:]); err != nil {
+	for _, name := range []string{"/var/lib/" + n, "/var/opt/" + n, "/var/cache/" + n, "/var/log/" + n} {
+		e, err := a.stat(name[1:])
+		switch {
+		case err != nil:
 			return err
-		} else if e != nil && e.IsDir() && !slices.Contains(a.out.Volumes, name) {
+		case e == nil || !e.IsDir():
+		case strings.HasPrefix(name, "/var/cache/") || strings.HasPrefix(name, "/var/log/"):
+			a.writes(name, false)
+		default:
 			a.out.Volumes = append(a.out.Volumes, name)
 		}
 	}
-	slices.Sort(a.out.Volumes)
+	for _, list := range []*[]string{&a.out.Volumes, &a.out.Writable, &a.out.Made} {
+		slices.Sort(*list)
+		*list = slices.Compact(*list)
+	}
 	slices.SortFunc(a.out.Files, func(x, y AdoptedFile) int { return strings.Compare(x.Path, y.Path) })
 	return nil
 }

@@ -47,6 +47,7 @@ func (a *Adoption) Spec(profile string) []byte {
 	line("}")
 	a.filesOf(line, note)
 	a.profileOf(line, note, profile)
+	a.secretsOf(line, note)
 	for _, u := range a.Users {
 		c := ""
 		line("")
@@ -70,15 +71,64 @@ func (a *Adoption) Spec(profile string) []byte {
 	line("network {")
 	line("outbound = [] # what it may connect to, such as \"53/udp\", \"443/tcp\"")
 	line("}")
+	a.writableOf(line, note)
+	return hclwrite.Format(b.Bytes())
+}
+
+// writableOf lets the service write where it does.
+func (a *Adoption) writableOf(line, note func(string, ...any)) {
+	fits := func(l profiles.Layout) bool {
+		l.OS = a.Facts.OS
+		return len(l.Check()) == 0
+	}
 	for _, v := range a.Volumes {
 		line("")
-		note("Data that is to outlive a reset?")
-		line("# volume {")
-		line("#   path = %s", hcltext.Comment(hcltext.Literal(v)))
-		line("#   size = \"10GiB\"")
-		line("# }")
+		note("Its data. It outlives a reset, and is empty at first, whatever the base has there.")
+		c := ""
+		if !fits(profiles.Layout{Volumes: []profiles.Volume{{Path: v}}}) {
+			c = "# does not fit: "
+		}
+		line("%svolume {", c)
+		line("%s  path = %s", c, hcltext.Comment(hcltext.Literal(v)))
+		line("# size = \"10GiB\"")
+		line("%s}", c)
 	}
-	return hclwrite.Format(b.Bytes())
+	var patterns, made []string
+	for _, w := range a.Writable {
+		pattern := w + "/**"
+		if fits(profiles.Layout{Mutables: []profiles.Mutable{{Paths: []string{pattern}, Rule: "any"}}}) {
+			patterns = append(patterns, pattern)
+		} else {
+			note("does not fit: mutable %s", w)
+		}
+	}
+	for _, m := range a.Made {
+		if !strings.ContainsAny(m, " \t\"'%\\") {
+			made = append(made, m)
+		}
+	}
+	if len(patterns) > 0 {
+		line("")
+		note("It writes here, too; a reset puts it back.")
+		line("mutable {")
+		line("paths = [%s]", literals(patterns))
+		line("rule = \"any\"")
+		line("}")
+	}
+	if len(made) > 0 && a.Facts.OS == profiles.Linux {
+		user, group := cmp.Or(a.Service.User, "root"), cmp.Or(a.Service.Group, "-")
+		var text strings.Builder
+		for _, m := range made {
+			fmt.Fprintf(&text, "d %s 0755 %s %s -\n", m, user, group)
+		}
+		line("")
+		note("Folders that its manager makes at every start (tmpfiles.d(5)).")
+		line("file {")
+		line("path = %s", hcltext.Literal("/etc/tmpfiles.d/"+a.Name+".conf"))
+		line("content = %s", hcltext.Literal(text.String()))
+		line("mode = \"0644\"")
+		line("}")
+	}
 }
 
 // filesOf lists what the service is made of.
@@ -149,6 +199,26 @@ func (a *Adoption) profileOf(line, note func(string, ...any), profile string) {
 	line("}")
 }
 
+// secretsOf proposes to remove the secrets that were found.
+func (a *Adoption) secretsOf(line, note func(string, ...any)) {
+	var paths []string
+	for _, c := range a.Broken {
+		for _, f := range c.Findings {
+			if p := "/" + f.Path; c.ID == "X02" && f.Path != "" && !slices.Contains(paths, p) && !strings.ContainsAny(p, "*?[\\") {
+				paths = append(paths, p)
+			}
+		}
+	}
+	if len(paths) == 0 {
+		return
+	}
+	line("")
+	note("Secrets belong to instances, not to an image that all of them share. If the service does without:")
+	line("# remove {")
+	line("#   paths = [%s]", hcltext.Comment(literals(paths)))
+	line("# }")
+}
+
 // serviceOf writes the service. What a layout would refuse becomes a comment.
 func (a *Adoption) serviceOf(line, note func(string, ...any)) {
 	s := a.Service
@@ -205,6 +275,9 @@ func (a *Adoption) serviceOf(line, note func(string, ...any)) {
 		line("listen = [%s]", literals(s.Listen))
 	} else {
 		line("# listen = [\"8080/tcp\"]")
+	}
+	if len(s.Privileges) > 0 {
+		put(fits(func(t *profiles.Service) { t.Privileges = s.Privileges }), "privileges = [%s]", literals(s.Privileges))
 	}
 	if len(s.After) > 0 {
 		put(fits(func(t *profiles.Service) { t.After = s.After }), "after = [%s]", literals(s.After))

@@ -2,11 +2,13 @@ package adopt
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/xml"
 	"errors"
 	"fmt"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/goldenisc/packer-plugin-isc/internal/hcltext"
@@ -109,12 +111,22 @@ search:
 			a.file("/"+p, "unit")
 		}
 	}
-	a.unitV = u
+	u.expand(name)
 	a.out.Name = specName(name)
 	s := &a.out.Service
 	s.Name, s.Description = a.out.Name, strings.Join(strings.Fields(hcltext.Printable(u.last("Unit.Description"))), " ")
-	a.exec(strings.TrimLeft(u.last("Service.ExecStart"), "@-:+!|"))
 	s.User, s.Group = u.last("Service.User"), u.last("Service.Group")
+	line := strings.TrimLeft(u.last("Service.ExecStart"), "@-:+!|")
+	if t := u.last("Service.Type"); t == "forking" || t == "oneshot" || t == "notify" || t == "dbus" {
+		a.notef("it is of type %s, and services of a spec are programs that stay in the foreground", t)
+		if t == "forking" {
+			var err error
+			if line, err = a.foreground(line); err != nil {
+				return err
+			}
+		}
+	}
+	a.exec(line)
 	if s.User == "" && u.last("Service.DynamicUser") == "yes" {
 		s.User = a.out.Name
 	}
@@ -132,20 +144,130 @@ search:
 			s.After = append(s.After, w)
 		}
 	}
-	if t := u.last("Service.Type"); t == "forking" || t == "oneshot" || t == "notify" || t == "dbus" {
-		a.notef("it is of type %s, and services of a spec are programs that stay in the foreground", t)
+	names, left := profiles.PrivilegesFor(u.words("Service.AmbientCapabilities"))
+	if len(names) > 0 {
+		s.Privileges = append([]string{"basic"}, names...)
 	}
-	for _, key := range []string{"ExecStartPre", "ExecStartPost", "ExecReload", "ExecStop", "AmbientCapabilities", "CapabilityBoundingSet", "ReadWritePaths", "BindPaths", "DeviceAllow"} {
+	for _, c := range left {
+		a.notef("not carried over: AmbientCapabilities=%s", c)
+	}
+	for _, key := range []string{"ExecStartPre", "ExecStartPost", "ExecReload", "ExecStop", "CapabilityBoundingSet", "BindPaths", "DeviceAllow"} {
 		for _, v := range u["Service."+key] {
 			a.notef("not carried over: %s=%s", key, v)
 		}
 	}
-	for key, dir := range map[string]string{"StateDirectory": "/var/lib/", "CacheDirectory": "/var/cache/"} {
-		for _, w := range u.words("Service." + key) {
-			a.out.Volumes = append(a.out.Volumes, path.Clean(dir+w))
+	for _, w := range u.words("Service.StateDirectory") {
+		a.out.Volumes = append(a.out.Volumes, path.Clean("/var/lib/"+w))
+	}
+	for _, d := range []struct{ key, dir string }{{"RuntimeDirectory", "/run/"}, {"CacheDirectory", "/var/cache/"}, {"LogsDirectory", "/var/log/"}} {
+		for _, w := range u.words("Service." + d.key) {
+			a.writes(path.Clean(d.dir+w), true)
 		}
 	}
+	for _, w := range u.words("Service.ReadWritePaths") {
+		a.writes(path.Clean(strings.TrimLeft(w, "-+")), false)
+	}
+	if pid := u.last("Service.PIDFile"); pid != "" {
+		a.writes(path.Dir(path.Join("/run", strings.TrimPrefix(path.Clean("/"+pid), "/run"))), false)
+	}
 	return nil
+}
+
+// writes notes a folder that the service writes to, and whether it is made at start.
+func (a *adopter) writes(dir string, made bool) {
+	if !strings.HasPrefix(dir, "/") || dir == "/" || dir == "/var/run" {
+		return
+	}
+	if !slices.Contains(a.out.Writable, dir) {
+		a.out.Writable = append(a.out.Writable, dir)
+	}
+	if made && !slices.Contains(a.out.Made, dir) {
+		a.out.Made = append(a.out.Made, dir)
+	}
+}
+
+// expand puts in the specifiers of systemd.unit(5) that the name of the unit tells, and those that are
+// the same on every machine.
+func (u unitFile) expand(name string) {
+	prefix, instance, _ := strings.Cut(name, "@")
+	r := strings.NewReplacer("%%", "%", "%n", name+".service", "%N", name, "%p", prefix, "%i", instance, "%I", unescaped(instance),
+		"%t", "/run", "%S", "/var/lib", "%C", "/var/cache", "%L", "/var/log", "%E", "/etc", "%T", "/tmp", "%V", "/var/tmp")
+	for _, values := range u {
+		for i, v := range values {
+			values[i] = r.Replace(v)
+		}
+	}
+}
+
+// unescaped undoes systemd-escape(1).
+func unescaped(s string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '-' {
+			b.WriteByte('/')
+			continue
+		}
+		if strings.HasPrefix(s[i:], `\x`) && i+4 <= len(s) {
+			if n, err := strconv.ParseUint(s[i+2:i+4], 16, 8); err == nil {
+				b.WriteByte(byte(n))
+				i += 3
+				continue
+			}
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}
+
+// stays says what keeps programs in the foreground that would leave it.
+var stays = map[string]string{
+	"apache2": "-DFOREGROUND", "chronyd": "-n", "cron": "-f", "dnsmasq": "-k", "exim4": "-bdf", "haproxy": "-db", "httpd": "-DFOREGROUND",
+	"keepalived": "-n", "lighttpd": "-D", "named": "-f", "ntpd": "-n", "redis-server": "--daemonize no", "rsyslogd": "-n", "slapd": "-d 0",
+	"smbd": "--foreground --no-process-group", "sshd": "-D", "unbound": "-d", "vsftpd": "-obackground=NO",
+}
+
+// foreground changes the command of a program that leaves the foreground, where it is known how.
+func (a *adopter) foreground(line string) (string, error) {
+	f := strings.Fields(line)
+	if len(f) == 0 {
+		return line, nil
+	}
+	switch name := path.Base(f[0]); name {
+	case "nginx":
+		if strings.Contains(line, "daemon on;") {
+			return strings.ReplaceAll(line, "daemon on;", "daemon off;"), nil
+		}
+		return line + " -g 'daemon off;'", nil
+	case "pg_ctlcluster":
+		return a.cluster(line)
+	default:
+		if flag := stays[name]; flag != "" {
+			a.notef("exec: %s stays in the foreground with %s", name, flag)
+		}
+	}
+	return line, nil
+}
+
+// cluster is the server that pg_ctlcluster(1) of Debian starts, "15-main" for one.
+func (a *adopter) cluster(line string) (string, error) {
+	for _, w := range strings.Fields(line)[1:] {
+		version, name, ok := strings.Cut(w, "-")
+		if !ok || version == "" || name == "" || strings.ContainsAny(w, "/$%") {
+			continue
+		}
+		server, config := "/usr/lib/postgresql/"+version+"/bin/postgres", "/etc/postgresql/"+version+"/"+name
+		if e, err := a.stat(server[1:]); err != nil || e == nil || !e.IsRegular() {
+			return line, err
+		}
+		a.notef("pg_ctlcluster starts %s, which is put in for it; move the data of the host to the volume", server)
+		a.file(config, "configuration")
+		a.out.Service.User = "postgres"
+		a.out.Service.Listen = append(a.out.Service.Listen, "5432/tcp")
+		a.out.Volumes = append(a.out.Volumes, "/var/lib/postgresql")
+		a.writes("/run/postgresql", true)
+		return server + " -D /var/lib/postgresql/" + version + "/" + name + " -c config_file=" + config + "/postgresql.conf", nil
+	}
+	return line, nil
 }
 
 // environment carries the variables over that need no quoting rules to be read.
@@ -235,8 +357,18 @@ func (a *adopter) manifest(service string) error {
 	a.file("/"+manifest, "manifest")
 	a.out.Defined, a.out.Name = svc.Name, specName(path.Base(svc.Name))
 	a.out.Service.Name = a.out.Name
-	a.exec(start)
+	service, instance := path.Base(svc.Name), "default"
+	if len(svc.Instances) > 0 {
+		instance = svc.Instances[0].Name
+	}
+	// smf_method(7), method tokens.
+	a.exec(strings.NewReplacer("%%", "%", "%m", "start", "%s", service, "%i", instance, "%f", "svc:/"+svc.Name+":"+instance).Replace(start))
 	a.out.Service.User = user
+	context, err := methodContext(text, svc.Name)
+	if err != nil {
+		return fmt.Errorf("%q: %w", manifest, err)
+	}
+	a.context(context)
 	deps, err := manifestDependencies(text)
 	if err != nil {
 		return fmt.Errorf("%q: %w", manifest, err)
@@ -245,6 +377,119 @@ func (a *adopter) manifest(service string) error {
 		a.notef("it depends on %s", d)
 	}
 	return nil
+}
+
+// An xmlContext is what a manifest says of how methods run, as far as a spec can say it.
+type xmlContext struct {
+	Directory  string `xml:"working_directory,attr"`
+	Credential struct {
+		Group      string `xml:"group,attr"`
+		Privileges string `xml:"privileges,attr"`
+	} `xml:"method_credential"`
+	Environment []struct {
+		Name  string `xml:"name,attr"`
+		Value string `xml:"value,attr"`
+	} `xml:"method_environment>envvar"`
+}
+
+type xmlMethods struct {
+	Context xmlContext `xml:"method_context"`
+	Methods []struct {
+		Name    string     `xml:"name,attr"`
+		Context xmlContext `xml:"method_context"`
+	} `xml:"exec_method"`
+	Groups []struct {
+		Name  string `xml:"name,attr"`
+		Props []struct {
+			Name  string `xml:"name,attr"`
+			Value string `xml:"value,attr"`
+		} `xml:"propval"`
+	} `xml:"property_group"`
+}
+
+// A startContext is the context of the start method, and how startd takes its end.
+type startContext struct {
+	xmlContext
+	duration string
+}
+
+// methodContext reads the context of the start method of a service: its own before that of the instance, and
+// that before the service's.
+func methodContext(manifest []byte, service string) (startContext, error) {
+	var doc struct {
+		Services []struct {
+			Name string `xml:"name,attr"`
+			xmlMethods
+			Instances []xmlMethods `xml:"instance"`
+		} `xml:"service"`
+	}
+	d := xml.NewDecoder(bytes.NewReader(manifest))
+	d.Strict = false
+	if err := d.Decode(&doc); err != nil {
+		return startContext{}, err
+	}
+	var c startContext
+	merge := func(m xmlMethods) {
+		take := func(x xmlContext) {
+			c.Directory = cmp.Or(c.Directory, x.Directory)
+			c.Credential.Group = cmp.Or(c.Credential.Group, x.Credential.Group)
+			c.Credential.Privileges = cmp.Or(c.Credential.Privileges, x.Credential.Privileges)
+			if len(c.Environment) == 0 {
+				c.Environment = x.Environment
+			}
+		}
+		for _, e := range m.Methods {
+			if e.Name == "start" {
+				take(e.Context)
+			}
+		}
+		take(m.Context)
+		for _, g := range m.Groups {
+			for _, p := range g.Props {
+				if g.Name == "startd" && p.Name == "duration" {
+					c.duration = cmp.Or(c.duration, p.Value)
+				}
+			}
+		}
+	}
+	for _, s := range doc.Services {
+		if s.Name == service {
+			for _, i := range s.Instances {
+				merge(i)
+			}
+			merge(s.xmlMethods)
+		}
+	}
+	return c, nil
+}
+
+// context carries the context of a start method over.
+func (a *adopter) context(c startContext) {
+	s := &a.out.Service
+	if c.duration != "child" && c.duration != "wait" {
+		a.notef("its start method ends while the service goes on, and services of a spec are programs that stay in the foreground")
+	}
+	if g := c.Credential.Group; g != ":default" && g != s.User {
+		s.Group = g
+	}
+	if strings.HasPrefix(c.Directory, "/") {
+		s.Directory = path.Clean(c.Directory)
+	}
+	if p := c.Credential.Privileges; p != "" && p != ":default" {
+		for w := range strings.SplitSeq(p, ",") {
+			w = strings.TrimSpace(w)
+			if rest, ok := strings.CutPrefix(w, "-"); ok {
+				w = "!" + rest
+			}
+			s.Privileges = append(s.Privileges, w)
+		}
+	}
+	for _, e := range c.Environment {
+		if s.Environment == nil {
+			s.Environment = map[string]string{}
+		}
+		s.Environment[e.Name] = e.Value
+	}
 }
 
 // manifestDependencies are the services that a manifest waits for.
