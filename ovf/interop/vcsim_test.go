@@ -122,6 +122,49 @@ func TestVcsimImport(t *testing.T) {
 	})
 }
 
+// TestVcsimTwoDisks imports a machine whose first disk keeps nothing, and reads what is told of it.
+func TestVcsimTwoDisks(t *testing.T) {
+	a := appliance(t, ovf.LSILogic)
+	a.Disks = append(a.Disks, appliance(t, ovf.LSILogic).Disks...)
+	a.Disks[0].Immutable = true
+	text, err := a.Descriptor()
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := govmomi.Unmarshal(bytes.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, item := range e.VirtualSystem.VirtualHardware[0].Item {
+		var told []string
+		for _, c := range item.Config {
+			told = append(told, c.Key+"="+c.Value)
+		}
+		want := ""
+		if item.ElementName == "Hard Disk 1" {
+			want = "backing.diskMode=independent_nonpersistent"
+		}
+		if got := strings.Join(told, " "); got != want {
+			t.Errorf("of %s it is told %q, want %q", item.ElementName, got, want)
+		}
+	}
+	file := pack(t, a)
+	simulator.Test(func(ctx context.Context, c *vim25.Client) {
+		ref, err := load(ctx, t, c, file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var vm mo.VirtualMachine
+		if err := object.NewVirtualMachine(c, *ref).Properties(ctx, *ref, []string{"config"}, &vm); err != nil {
+			t.Fatal(err)
+		}
+		disks := object.VirtualDeviceList(vm.Config.Hardware.Device).SelectByType((*types.VirtualDisk)(nil))
+		if len(disks) != 2 || disks[0].(*types.VirtualDisk).CapacityInBytes != capacity || disks[1].(*types.VirtualDisk).CapacityInBytes != capacity {
+			t.Errorf("disks: %v", disks)
+		}
+	})
+}
+
 func TestVcsimTampered(t *testing.T) {
 	file := pack(t, appliance(t, ovf.LSILogic))
 	data, err := os.ReadFile(file)
