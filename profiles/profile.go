@@ -90,7 +90,7 @@ func Parse(filename string, src []byte) (*Profile, hcl.Diagnostics) {
 		Name       string         `hcl:"name"`
 		Title      string         `hcl:"title,optional"`
 		Extends    string         `hcl:"extends,optional"`
-		Controls   hcl.Expression `hcl:"controls"`
+		Controls   hcl.Expression `hcl:"controls,optional"`
 		Except     hcl.Expression `hcl:"except,optional"`
 		Only       hcl.Expression `hcl:"only,optional"`
 		Parameters hcl.Expression `hcl:"parameters,optional"`
@@ -109,6 +109,9 @@ func Parse(filename string, src []byte) (*Profile, hcl.Diagnostics) {
 	p.Name, p.Title = f.Name, f.Title
 	if !nameOK(p.Name) {
 		diags = append(diags, diagnose(start, "Invalid name", fmt.Sprintf("The name %q is not made of lower-case letters, digits and inner hyphens.", p.Name))...)
+	}
+	if v, more := f.Controls.Value(nil); f.Extends == "" && !more.HasErrors() && v.IsNull() {
+		return p, append(diags, diagnose(start, "No controls", "A profile names controls, or extends another.")...)
 	}
 	if f.Extends != "" {
 		base, err := Load(f.Extends)
@@ -141,7 +144,7 @@ func diagnose(at hcl.Range, summary, detail string) hcl.Diagnostics {
 }
 
 func (p *Profile) decodeControls(expr hcl.Expression) hcl.Diagnostics {
-	pairs, diags := hcl.ExprMap(expr)
+	pairs, diags := optionalMap(expr)
 	seen := map[string]bool{}
 	like := map[string][]string{} // by operating system, those whose controls it has too
 	for _, pair := range pairs {

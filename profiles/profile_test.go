@@ -83,6 +83,7 @@ func TestParseProfile(t *testing.T) {
 	for _, tt := range []struct{ name, src, want string }{
 		{"syntax", `name = `, "Missing expression"},
 		{"no name", `controls = {}`, `"name" is required`},
+		{"no controls", `name = "a"`, "names controls, or extends another"},
 		{"bad name", "name = \"A b\"\ncontrols = {}", "not made of lower-case"},
 		{"unknown attribute", "name = \"a\"\ncontrols = {}\nparametres = {}", "parametres"},
 		{"unknown system", "name = \"a\"\ncontrols = { ilumos = [] }", `did you mean "illumos"?`},
@@ -113,6 +114,21 @@ func TestParseProfile(t *testing.T) {
 				t.Errorf("got %s, want %q", all, tt.want)
 			}
 		})
+	}
+}
+
+// TestExtendAlone takes controls away from another profile and adds none.
+func TestExtendAlone(t *testing.T) {
+	p, diags := Parse("x.hcl", []byte("name = \"ours\"\nextends = \"isc-baseline\"\nexcept = [\"S05\"]\n"))
+	if diags.HasErrors() {
+		t.Fatal(diags)
+	}
+	base, err := Load("isc-baseline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := len(p.Controls[Linux]), len(base.Controls[Linux])-1; got != want || slices.Contains(p.Controls[Linux], "S05") {
+		t.Errorf("%d controls, want %d", got, want)
 	}
 }
 
