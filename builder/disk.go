@@ -49,37 +49,60 @@ func openDisk(ctx context.Context, s *Spec, p image.Progress) (*CapturedDisk, er
 }
 
 func (d *DiskSource) open(ctx context.Context, name string, p image.Progress) (*CapturedDisk, error) {
+	c := new(CapturedDisk)
+	if err := c.open(ctx, d, name, p); err != nil {
+		if c.Image != nil {
+			err = errors.Join(err, c.Close())
+		}
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *CapturedDisk) open(ctx context.Context, d *DiskSource, name string, p image.Progress) (err error) {
+	// What cannot be packed is refused before all of it is read, unless a digest is demanded: why
+	// another file cannot be read does not matter.
+	if d.SHA256 == "" {
+		if c.Image, err = d.image(ctx, name); err != nil {
+			return err
+		}
+	}
 	f, err := os.Open(name)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	sum, err := hashFile(ctx, f)
+	c.File, err = hashFile(ctx, f)
 	if err = errors.Join(err, f.Close()); err != nil {
-		return nil, err
+		return err
 	}
-	if d.SHA256 != "" && sum != "sha256:"+d.SHA256 {
-		// Said first: why another file cannot be read does not matter.
-		return nil, fmt.Errorf("%w: it is %s, the spec wants sha256:%s", ErrMismatch, sum, d.SHA256)
-	}
-	i, err := ovf.OpenImage(ctx, name, ovf.Format(d.Format))
-	if err != nil {
-		if errors.Is(err, context.Canceled) || errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) {
-			return nil, err
+	if d.SHA256 != "" {
+		if c.File != "sha256:"+d.SHA256 {
+			return fmt.Errorf("%w: it is %s, the spec wants sha256:%s", ErrMismatch, c.File, d.SHA256)
 		}
-		return nil, input(err)
+		if c.Image, err = d.image(ctx, name); err != nil {
+			return err
+		}
 	}
-	c := &CapturedDisk{Image: i, File: sum}
-	h := sha256.New()
-	if i.Format == ovf.FormatRaw {
-		digest, err := hex.DecodeString(strings.TrimPrefix(sum, "sha256:"))
+	if c.Format == ovf.FormatRaw {
+		digest, err := hex.DecodeString(strings.TrimPrefix(c.File, "sha256:"))
 		c.Digest = [sha256.Size]byte(digest)
-		return c, err
+		return err
 	}
-	if err := ovf.WriteRaw(ctx, io.MultiWriter(h, reporter(p, "hash", i.Size)), i.Source, i.Size); err != nil {
-		return nil, errors.Join(err, i.Close())
+	h := sha256.New()
+	if err := ovf.WriteRaw(ctx, io.MultiWriter(h, reporter(p, "hash", c.Size)), c.Source, c.Size); err != nil {
+		return err
 	}
 	h.Sum(c.Digest[:0])
-	return c, nil
+	return nil
+}
+
+// image opens the disk in the file.
+func (d *DiskSource) image(ctx context.Context, name string) (*ovf.Image, error) {
+	i, err := ovf.OpenImage(ctx, name, ovf.Format(d.Format))
+	if err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, os.ErrPermission) {
+		err = input(err)
+	}
+	return i, err
 }
 
 // A reportWriter reports how much was written.

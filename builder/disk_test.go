@@ -347,6 +347,8 @@ func TestGuestProblems(t *testing.T) {
 		"etc":        {"qcow2 {\n  etc = \"memory\"\n}\n", `"memory" is none of`},
 		"hardware":   {"qcow2 {\n  hardware = [\"floppy\"]\n}\n", `"floppy" is none of`},
 		"size":       {"qcow2 {\n  size = \"big\"\n}\n", "is not a size"},
+		"2 TiB":      {"ova {\n  size = \"3TiB\"\n}\n", "more than the 2 TiB of a disk"},
+		"scratch of": {"vhd {}\nscratch {\n  size = \"3TiB\"\n}\n", "more than the 2 TiB of a disk"},
 		"stub":       {"qcow2 {\n  stub = \"none.stub\"\n}\n", "does not exist"},
 		"key":        {"qcow2 {\n  uki_key = \"env://X\"\n}\n", "goes with uki_cert"},
 		"scratch":    {"qcow2 {}\nscratch {\n  path = \"/tmp/x\"\n  size = \"1GiB\"\n}\n", "has its scratch at /scratch"},
@@ -393,6 +395,27 @@ qcow2 {
 		if _, _, err := buildSpec(t, dir, spec+block); !errors.Is(err, builder.ErrInput) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)
 		}
+	}
+}
+
+// TestLargeDisk wants what cannot be packed to be refused before it is read.
+func TestLargeDisk(t *testing.T) {
+	dir := t.TempDir()
+	f, err := os.Create(filepath.Join(dir, "disk.raw"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := f.Truncate(3 << 40); err != nil {
+		return // the file system has no files of that size
+	}
+	start := time.Now()
+	_, _, err = buildSpec(t, dir, linuxImage+"disk {\n  source = \"disk.raw\"\n}\nova {}\n")
+	if !errors.Is(err, builder.ErrInput) || !strings.Contains(err.Error(), "disk of 3298534883328 bytes") {
+		t.Error(err)
+	}
+	if d := time.Since(start); d > time.Minute { // reading it takes half an hour
+		t.Errorf("it took %s", d)
 	}
 }
 

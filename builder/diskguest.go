@@ -91,8 +91,7 @@ func (g *Guest) problems(s *Spec) (out []Problem) {
 		return g.illumosProblems()
 	}
 	if g.Size != "" {
-		_, err := profiles.ParseSize(g.Size)
-		on("size", err)
+		on("size", diskSize(g.Size))
 	}
 	if g.Stub != "" {
 		on("stub", regularFile(local(s.Dir, g.Stub)))
@@ -127,6 +126,9 @@ func (g *Guest) problems(s *Spec) (out []Problem) {
 	if err == nil {
 		err = o.Check()
 	}
+	if err == nil && max(o.Swap, o.Scratch, o.Data) > ovf.MaxCapacity {
+		err = errTooLarge
+	}
 	all := []error{err}
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		all = joined.Unwrap()
@@ -135,6 +137,18 @@ func (g *Guest) problems(s *Spec) (out []Problem) {
 		on("", err)
 	}
 	return out
+}
+
+// errTooLarge is what no kind of disk can be.
+var errTooLarge = fmt.Errorf("has more than the %d TiB of a disk", int64(ovf.MaxCapacity)>>40)
+
+// diskSize checks the size of a disk, before any work is done for one that cannot be.
+func diskSize(text string) error {
+	size, err := profiles.ParseSize(text)
+	if err == nil && size > ovf.MaxCapacity {
+		err = errTooLarge
+	}
+	return err
 }
 
 // options are those of the spec and of the block, without what is in files.

@@ -57,7 +57,7 @@ func (g *Guest) illumosProblems() (out []Problem) {
 		out = append(out, Problem{v.name, err})
 	}
 	if g.Size != "" {
-		if _, err := profiles.ParseSize(g.Size); err != nil {
+		if err := diskSize(g.Size); err != nil {
 			out = append(out, Problem{"size", err})
 		}
 	}

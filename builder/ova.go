@@ -239,6 +239,9 @@ func (o *OVA) Write(ctx context.Context, id string, src *Source, to *registry.St
 			art.Attributes["secondCapacity"] = strconv.FormatInt(v.second.Size, 10)
 		}
 		for i, d := range disks {
+			if err := fits(ctx, d.Source, levels[o.Level]); err != nil {
+				return nil, err
+			}
 			s, e := newSpool(src.Dir)
 			if e != nil {
 				return nil, e
@@ -259,6 +262,20 @@ func (o *OVA) Write(ctx context.Context, id string, src *Source, to *registry.St
 	})
 }
 
+// fits refuses a disk that will hardly become a member of an archive, by a sample of it: compressing
+// so much takes minutes.
+func fits(ctx context.Context, d ovf.Source, level ovf.Level) error {
+	size, err := ovf.EstimateVMDK(ctx, d, level)
+	if err == nil && size > ovf.MaxMember/10*11 {
+		err = tooLarge(fmt.Sprintf("would have about %d bytes, more than the", size))
+	}
+	return err
+}
+
+func tooLarge(how string) error {
+	return input(fmt.Errorf("the compressed disk %s %d bytes that fit in an OVA: use vmdk, qcow2 or raw_disk", how, int64(ovf.MaxMember)))
+}
+
 // A limitedWriter fails as soon as a disk cannot become a member of an archive any more.
 type limitedWriter struct {
 	w    io.Writer
@@ -267,7 +284,7 @@ type limitedWriter struct {
 
 func (l *limitedWriter) Write(p []byte) (int, error) {
 	if l.left -= int64(len(p)); l.left < 0 {
-		return 0, input(fmt.Errorf("the compressed disk exceeds the %d bytes that fit in an OVA: use vmdk, qcow2 or raw_disk", int64(ovf.MaxMember)))
+		return 0, tooLarge("exceeds the")
 	}
 	return l.w.Write(p)
 }
