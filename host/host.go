@@ -231,6 +231,7 @@ const (
 	configFile  = "config.json"
 	contentFile = "content.mtree"
 	objectsFile = "objects.json"
+	reportFile  = "report.json" // of images that have one, and were imported by a version that keeps it
 )
 
 // golden returns an image of the store.

@@ -152,6 +152,11 @@ func (h *Host) describe(ctx context.Context, v *Verified) error {
 			return err
 		}
 	}
+	if v.Config.Artifact("report") != nil {
+		if err := fetch(ctx, v.Source, "report", filepath.Join(temp, reportFile)); err != nil {
+			return err
+		}
+	}
 	if _, err := readGolden(temp); err != nil {
 		return err
 	}

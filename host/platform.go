@@ -86,6 +86,10 @@ type Golden struct {
 	lock  *os.File // of all images, while one is imported or removed
 }
 
+// Report returns the report that the image holds. Its error is [fs.ErrNotExist] if it holds none, or was
+// imported by a version that did not keep it.
+func (g *Golden) Report() ([]byte, error) { return os.ReadFile(filepath.Join(g.Dir, reportFile)) }
+
 // A Job is one operation on one instance.
 type Job struct {
 	Golden   *Golden

@@ -13,9 +13,8 @@ type Rooter interface {
 	Root(ctx context.Context, j *Job) (string, error)
 }
 
-// Root calls f with the folder that holds the root of an instance, and the operating system of its
-// image. The instance is locked until f returns, and f must not change anything.
-func (h *Host) Root(ctx context.Context, name string, f func(dir, system string) error) error {
+// Root calls f with the folder that holds the root of an instance, and with its image. The instance is locked until f returns, and f must not change anything.
+func (h *Host) Root(ctx context.Context, name string, f func(dir string, g *Golden) error) error {
 	return h.do(ctx, name, "audit", nil, func(j *Job, p Platform) error {
 		r, ok := p.(Rooter)
 		if !ok {
@@ -25,7 +24,7 @@ func (h *Host) Root(ctx context.Context, name string, f func(dir, system string)
 		if err != nil {
 			return err
 		}
-		return f(dir, j.Golden.Config.OS)
+		return f(dir, j.Golden)
 	})
 }
 

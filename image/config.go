@@ -120,6 +120,9 @@ type Waiver struct {
 	Until   string `json:"until"` // YYYY-MM-DD
 }
 
+// Ended reports whether the waiver's last day is before that of a time.
+func (w Waiver) Ended(at time.Time) bool { return at.Format(time.DateOnly) > w.Until }
+
 // An Artifact is one blob of an image.
 type Artifact struct {
 	Name      string `json:"name"` // unique in the image: "zone", "content", "dock/zonecfg"

@@ -55,6 +55,7 @@ var permissionControls = []Control{
 		Title: "No file has hidden rights",
 		Why:   "Access lists and attributes are not seen in a listing. File capabilities, which are rights of programs, are listed.",
 		Refs:  []string{"STIG SOL-11.1-070210", "STIG SOL-11.1-070260", "STIG SOL-11.1-020310"},
+		Scope: ImageOnly, // find(1) and ls(1) of a machine do not show them
 		On:    everywhere("no extended attributes but security.capability", []string{"**"}, nil, hidden),
 	},
 	{

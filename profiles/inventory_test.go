@@ -163,17 +163,21 @@ func only(t testing.TB, os string, ids ...string) *Selection {
 	return s
 }
 
-// TestSharedManifests reads what illumos and its distributions ship, where that is at hand.
-func TestSharedManifests(t *testing.T) {
-	shared := os.Getenv("ISC_SHARED")
-	if shared == "" {
-		shared = "../../shared"
+// TestShippedManifests reads what illumos and OmniOS ship: those in testdata, and all below the folder that
+// ISC_SHARED names.
+func TestShippedManifests(t *testing.T) {
+	files, err := filepath.Glob("testdata/smf/*.xml")
+	if err != nil || len(files) < 12 {
+		t.Fatalf("%d files, %v", len(files), err)
 	}
-	files, err := filepath.Glob(filepath.Join(shared, "data/illumos/smf/*/*.xml"))
-	if err != nil || len(files) == 0 {
-		t.Log("the manifests of distributions are not at hand; TestParseBundle has its own")
-		return
+	if shared := os.Getenv("ISC_SHARED"); shared != "" {
+		more, err := filepath.Glob(filepath.Join(shared, "data/illumos/smf/*/*.xml"))
+		if err != nil || len(more) == 0 {
+			t.Fatalf("no files in %s: %v", shared, err)
+		}
+		files = append(files, more...)
 	}
+	seen := map[string]bool{}
 	for _, f := range files {
 		data, err := os.ReadFile(f)
 		if err != nil {
@@ -187,6 +191,26 @@ func TestSharedManifests(t *testing.T) {
 		empty := []string{"inetd_upgrade.xml", "ns_files.xml", "platform_none.xml"}
 		if len(b.Services)+len(b.Includes) == 0 && !slices.Contains(empty, filepath.Base(f)) {
 			t.Errorf("%s: nothing in it", filepath.Base(f))
+		}
+		for _, s := range b.Services {
+			for _, i := range s.Instances {
+				seen[b.Type+" "+s.Name+":"+i.Name+" "+i.Enabled] = true
+			}
+			for _, p := range s.Properties {
+				seen[b.Type+" "+s.Name+" "+p.Group+"/"+p.Name+"="+p.Value] = true
+			}
+		}
+		for _, i := range b.Includes {
+			seen[b.Type+" includes "+i] = true
+		}
+	}
+	for _, want := range []string{
+		"manifest network/ssh:default false", "manifest network/login:rlogin false", "manifest network/login:klogin false",
+		"manifest network/rpc/bind config/local_only=true", "manifest system/auditd:default false",
+		"profile network/ssh:default true", "profile includes file:///etc/svc/profile/name_service.xml",
+	} {
+		if !seen[want] {
+			t.Errorf("not read: %s", want)
 		}
 	}
 	t.Logf("%d files", len(files))

@@ -10,9 +10,7 @@ import (
 // Rules of packet filters that drop what the layout does not name. Values in them are numbers and
 // tokens only, so nothing of a spec can break out of a rule.
 //
-// The tokens are those of [Layout.Zonecfg], and @IP@, the address without its prefix length,
-// @OUTSIDE@, the interface of the host that published ports come in by, and @UPLINK@, the etherstub
-// or link that the VNIC is made over.
+// The tokens are [Tokens]; [Fill] puts the site's values for them.
 
 // byProtocol parts ports by protocol, sorted by number.
 func byProtocol(ports []string) (tcp, udp []int, err error) {
@@ -267,7 +265,7 @@ func (l *Layout) nftDock() ([]byte, error) {
 // an etherstub unless the site has a link for it.
 const vnic = `#!/bin/sh
 # Made by iscadm for the image %s: the zone's interface, which cannot forge addresses.
-# Replace the tokens, or set UPLINK to a link of the host's for a zone that has its own place there.
+# Set UPLINK to a link of the host's for a zone that has its own place there.
 set -e
 UPLINK=${UPLINK:-@UPLINK@}
 dladm show-link "$UPLINK" >/dev/null 2>&1 || dladm create-etherstub "$UPLINK"
@@ -277,8 +275,8 @@ dladm set-linkprop -p allowed-ips=@IP@ @PHYSICAL@
 `
 
 // NetworkFiles returns what a host sets up the network of an instance with, by name: ipf.conf,
-// ipf6.conf, ipnat.conf and vnic.sh for illumos, pf.conf for Solaris, nftables.conf for Linux. The
-// site fills in the tokens.
+// ipf6.conf, ipnat.conf and vnic.sh for illumos, pf.conf for Solaris, nftables.conf for Linux. [Fill]
+// puts the site's values for the tokens.
 func (l *Layout) NetworkFiles() (map[string]string, error) {
 	if err := l.named(); err != nil {
 		return nil, err

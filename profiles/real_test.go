@@ -95,8 +95,12 @@ func TestRealShellCheck(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	filled, err := Fill(files, siteValues)
+	if err != nil {
+		t.Fatal(err)
+	}
 	vnic := filepath.Join(t.TempDir(), "vnic.sh")
-	if err := os.WriteFile(vnic, []byte(siteTokens.Replace(files["vnic.sh"])), 0o644); err != nil {
+	if err := os.WriteFile(vnic, []byte(filled["vnic.sh"]), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	real(t, "shellcheck", append([]string{"--shell=sh", vnic}, methods...)...)
@@ -115,9 +119,6 @@ func TestRealZoneXML(t *testing.T) {
 		}
 	}
 }
-
-// siteTokens are what a site could put for the tokens.
-var siteTokens = strings.NewReplacer("@NAME@", "web01", "@IP@", "10.80.0.11", "@PHYSICAL@", "web01_0", "@OUTSIDE@", "net0", "@UPLINK@", "isc0")
 
 // fullLayout is webLayout with all that only some images have.
 func fullLayout(os string) *Layout {
@@ -147,7 +148,10 @@ func TestRealNft(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, rules := range []string{string(own), string(deny), siteTokens.Replace(files["nftables.conf"])} {
+	if files, err = Fill(files, siteValues); err != nil {
+		t.Fatal(err)
+	}
+	for i, rules := range []string{string(own), string(deny), files["nftables.conf"]} {
 		name := filepath.Join(t.TempDir(), "rules")
 		if err := os.WriteFile(name, []byte(rules), 0o644); err != nil {
 			t.Fatal(err)

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -68,6 +70,37 @@ func (r *Report) Count(s Status) int {
 		}
 	}
 	return n
+}
+
+// At returns the report as it reads on a day: a control whose waiver has ended fails. The report that an
+// image holds knows no day.
+func (r *Report) At(today time.Time) *Report {
+	now := *r
+	now.Controls = slices.Clone(r.Controls)
+	for i := range now.Controls {
+		if c := &now.Controls[i]; c.Status == Waived && (image.Waiver{Until: c.Until}).Ended(today) {
+			c.Status, c.Findings = Fail, []Finding{{Problem: "its waiver ended on " + c.Until}}
+		}
+	}
+	now.Rules = rulesOf(r.Rules, r.OS, &now)
+	return &now
+}
+
+// Selection returns the controls that the report is of, with its parameters, those of set in their place,
+// and its waivers: what an image was held to, whatever the profile of that name holds today.
+func (r *Report) Selection(set map[string]string) (*Selection, error) {
+	p := &Profile{Name: r.Profile, Controls: map[string][]string{r.OS: {}}, Parameters: map[string]string{}}
+	for _, c := range r.Controls {
+		if err := p.add(r.OS, c.ID); err != nil {
+			return nil, fmt.Errorf("report: %w", err)
+		}
+	}
+	for _, rule := range r.Rules {
+		p.Rules = append(p.Rules, rule.rule())
+	}
+	parameters := maps.Clone(r.Parameters)
+	maps.Copy(parameters, set)
+	return p.Select(r.OS, parameters, r.Waivers)
 }
 
 // Marshal returns the report as JSON. The bytes depend on its values only.

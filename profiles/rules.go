@@ -55,6 +55,23 @@ func parseRule(id, text string) (Rule, error) {
 	return r, nil
 }
 
+// rule returns the rule that this is the outcome of.
+func (r Ruled) rule() Rule {
+	if len(r.Controls) > 0 {
+		return Rule{ID: r.ID, Controls: r.Controls}
+	}
+	return Rule{ID: r.ID, Status: r.Status, Reason: r.Reason}
+}
+
+// rulesOf returns the outcomes of rules for another report.
+func rulesOf(outcomes []Ruled, os string, report *Report) []Ruled {
+	s := &Selection{os: os}
+	for _, o := range outcomes {
+		s.rules = append(s.rules, o.rule())
+	}
+	return s.ruled(report)
+}
+
 // ruled returns the outcomes of the rules of a report.
 func (s *Selection) ruled(report *Report) []Ruled {
 	result := map[string]*Result{}
@@ -68,8 +85,8 @@ func (s *Selection) ruled(report *Report) []Ruled {
 		out := Ruled{ID: r.ID, Status: r.Status, Controls: r.Controls, Reason: r.Reason}
 		for _, id := range r.Controls {
 			c := result[id]
-			if why := ControlByID(id).Absent[s.os]; c == nil && why != "" {
-				c = &Result{Status: NotApplicable, Reason: why}
+			if known := ControlByID(id); c == nil && known != nil && known.Absent[s.os] != "" {
+				c = &Result{Status: NotApplicable, Reason: known.Absent[s.os]}
 			}
 			if c == nil {
 				out.Status, out.Reason = Fail, "the profile does not hold control "+id

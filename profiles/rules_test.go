@@ -162,3 +162,71 @@ func errorsOf[E error](all []E) string {
 	}
 	return text
 }
+
+// TestRecorded: an image is held to what its report says, and a report read later knows which waivers have
+// ended, for controls and for the rules they keep.
+func TestRecorded(t *testing.T) {
+	p, err := Load("stig-solaris11")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Name = "somebody's own" // which no program has built in
+	waivers := []image.Waiver{{Control: "S05", Reason: "by key", Until: "2026-06-01"}}
+	s, err := p.Select(Solaris, map[string]string{"ssh_idle_seconds": "300"}, waivers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree := violating(t, Solaris)
+	first, err := Audit(tree, s, today)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := first.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	recorded, err := ParseReport(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := recorded.Selection(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := Audit(tree, again, today)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if other, err := second.Marshal(); err != nil || string(other) != string(data) {
+		t.Errorf("%v\n%s", err, other)
+	}
+	if set, err := recorded.Selection(map[string]string{"ssh_idle_seconds": "60"}); err != nil || set.value["ssh_idle_seconds"] != "60" {
+		t.Errorf("got %v, %v", set, err)
+	}
+	status := func(r *Report) (control, rule Status) {
+		for _, c := range r.Controls {
+			if c.ID == "S05" {
+				control = c.Status
+			}
+		}
+		for _, o := range r.Rules {
+			if o.ID == "SOL-11.1-040360" {
+				rule = o.Status
+			}
+		}
+		return control, rule
+	}
+	if c, r := status(recorded.At(today)); c != Waived || r != Waived {
+		t.Errorf("on its last day: %s, %s", c, r)
+	}
+	if c, r := status(recorded.At(today.AddDate(0, 0, 1))); c != Fail || r != Fail {
+		t.Errorf("after it: %s, %s", c, r)
+	}
+	if c, _ := status(recorded); c != Waived {
+		t.Error("the report itself was changed")
+	}
+	recorded.Controls = append(recorded.Controls, Result{ID: "E99"})
+	if _, err := recorded.Selection(nil); err == nil || !strings.Contains(err.Error(), `no control "E99"`) {
+		t.Errorf("a control of a later version: %v", err)
+	}
+}

@@ -12,7 +12,7 @@ import (
 
 // runScratch runs the method with stand-ins for the programs of a system, which calls its version as
 // uname -v has it, and returns what they were called with.
-func runScratch(t *testing.T, version, method, datasets, fallback string, fails ...string) (calls string, err error) {
+func runScratch(t *testing.T, version, method, datasets, fallback, mnttab string, fails ...string) (calls string, err error) {
 	t.Helper()
 	dir := t.TempDir()
 	log := filepath.Join(dir, "log")
@@ -51,9 +51,13 @@ esac`,
 	if !strings.Contains(string(scratchMethod), path) {
 		t.Fatal("the method sets another PATH")
 	}
-	script := filepath.Join(dir, "method")
+	script, table := filepath.Join(dir, "method"), filepath.Join(dir, "mnttab")
+	if err := os.WriteFile(table, []byte("/dev/dsk/c0 / ufs rw 1\n"+mnttab), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	text := strings.Replace(string(scratchMethod), path, "PATH="+dir+":/usr/bin:/bin\n", 1)
 	volatile := t.TempDir()
+	text = strings.Replace(text, "/etc/mnttab", table, 1)
 	text = strings.Replace(text, "VOLATILE=/system/volatile", "VOLATILE="+volatile, 1)
 	if err := os.WriteFile(script, []byte(text), 0o755); err != nil {
 		t.Fatal(err)
@@ -78,6 +82,11 @@ func TestScratchMethod(t *testing.T) {
 		none      = `rpool\toff\t/rpool\n`
 		delegated = `rpool\toff\t/rpool\nrpool/zones/web/ROOT/zbe\ton\tlegacy\nrpool/isc/web\ton\t/rpool/isc/web\n`
 	)
+	mounted := map[string]string{
+		"no dataset, again":                   "swap /scratch tmpfs rw 1\n",
+		"no dataset, busy":                    "swap /scratch tmpfs rw 1\n",
+		"no dataset, but another file system": "host /scratch lofs rw 1\n",
+	}
 	for _, tt := range []struct {
 		name, method, datasets, fallback string
 		fails                            []string
@@ -93,7 +102,10 @@ func TestScratchMethod(t *testing.T) {
 			"zfs create -o encryption=aes-256-gcm -o keysource=raw,file:///", "-o quota=4294967296 isc/scratch", "key of 32 bytes", "zfs mount isc/scratch",
 		}, 0, "11.4.0.15.0"},
 		{"Solaris, cannot encrypt", "start", `isc\ton\t/isc\n`, "none", []string{"zfs create"}, nil, 96, "11.4.0.15.0"},
-		{"no dataset", "start", none, "tmpfs", nil, []string{"mount -F tmpfs -o size=4096m,nosuid,nodevices,noexec swap /scratch", "chmod 1777"}, 0, omnios},
+		{"no dataset", "start", none, "tmpfs", nil, []string{"mount -F tmpfs -o size=4294967296,nosuid,nodevices,noexec swap /scratch", "chmod 1777"}, 0, omnios},
+		{"no dataset, again", "start", none, "tmpfs", nil, []string{"umount -f /scratch", "mount -F tmpfs"}, 0, omnios},
+		{"no dataset, but another file system", "start", none, "tmpfs", []string{"umount -f"}, []string{"mount -F tmpfs"}, 0, omnios},
+		{"no dataset, busy", "start", none, "tmpfs", []string{"umount -f"}, nil, 95, omnios},
 		{"no dataset, no fallback", "start", none, "none", nil, nil, 96, omnios},
 		{"cannot encrypt", "start", delegated, "tmpfs", []string{"zfs create"}, []string{"mount -F tmpfs"}, 0, omnios},
 		{"cannot encrypt, no fallback", "start", delegated, "none", []string{"zfs create"}, nil, 96, omnios},
@@ -103,7 +115,7 @@ func TestScratchMethod(t *testing.T) {
 		{"no such method", "refresh", none, "tmpfs", nil, nil, 96, omnios},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			calls, err := runScratch(t, tt.version, tt.method, tt.datasets, tt.fallback, tt.fails...)
+			calls, err := runScratch(t, tt.version, tt.method, tt.datasets, tt.fallback, mounted[tt.name], tt.fails...)
 			status := 0
 			if e, ok := err.(*exec.ExitError); ok {
 				status = e.ExitCode()

@@ -257,7 +257,7 @@ func (s *Selection) audit(root Root, c *Control, today time.Time) (Result, error
 	m := c.On[s.os]
 	if w := s.waiver(c.ID); w != nil {
 		res.Status, res.Reason, res.Until = Waived, w.Reason, w.Until
-		if today.Format(time.DateOnly) > w.Until {
+		if w.Ended(today) {
 			res.Status = Fail
 			res.Findings = []Finding{{Problem: "its waiver ended on " + w.Until}}
 		}

@@ -58,9 +58,10 @@ func DefaultBrand(os string) string {
 	return os // illumos and solaris
 }
 
-// zonecfgHead is the comment at the head of a command file. The tokens are what differs from
+// zonecfgHead is the comment at the head of a command file. The [Tokens] are what differs from
 // site to site and zone to zone.
-const zonecfgHead = `# Command file for zonecfg -z NAME -f FILE, made by iscadm. Replace before use:
+const zonecfgHead = `# Command file for zonecfg -z NAME -f FILE, made by iscadm.
+#   @…@ is what iscadm dock fills in:
 #   @NAME@      name of the zone
 #   @ZONEPATH@  its zonepath, such as /zones/web01
 %s#   @ADDRESS@   the address it may use, with prefix length, such as 10.80.0.11/24
@@ -73,9 +74,6 @@ const (
 	zonecfgDataset  = "#   @DATASET@   the dataset delegated to it, for scratch space and volumes\n"
 	zonecfgGolden   = "#   @GOLDEN@    where the root of the image is mounted in the global zone, read-only\n"
 )
-
-// Tokens are the names that the command file of [Layout.Zonecfg] leaves to the site, as @NAME@.
-var Tokens = []string{"NAME", "ZONEPATH", "PHYSICAL", "UPLINK", "ADDRESS", "ROUTER", "DATASET", "GOLDEN"}
 
 // A zoneConfig is the configuration of a zone, whatever it is written as. Sizes are bytes; zero means
 // that there is no cap.

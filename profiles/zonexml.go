@@ -11,7 +11,7 @@ const DetachedConfig = "SUNWdetached.xml"
 
 const zoneDocument = `<?xml version='1.0' encoding='UTF-8'?>
 <!DOCTYPE zone PUBLIC '-//Sun Microsystems Inc//DTD Zones//EN' 'file:///usr/share/lib/xml/dtd/zonecfg.dtd.1'>
-<!-- Made by iscadm. Replace what stands between @ signs, then zonecfg -z NAME create -a ZONEPATH. -->
+<!-- Made by iscadm. Filled in by iscadm dock, it is for zonecfg -z NAME create -a ZONEPATH. -->
 `
 
 // Detached returns the same configuration of a zone as [Layout.Zonecfg], as zoneadm detach leaves it in

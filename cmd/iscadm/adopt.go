@@ -74,7 +74,7 @@ func (a *app) adoption(ctx context.Context, root string, f *adoptFlags) (*adopt.
 		if err != nil {
 			return nil, err
 		}
-		s, err := f.selection(system)
+		s, err := f.selection(system, nil)
 		if err != nil {
 			return nil, err
 		}
@@ -86,7 +86,7 @@ func (a *app) adoption(ctx context.Context, root string, f *adoptFlags) (*adopt.
 		defer m.Close()
 		return adopt.Adopt(m, builder.Facts{OS: system}, f.service, s, time.Now())
 	}
-	system, err := a.systemOf(ctx, root)
+	system, recorded, err := a.recordedOf(ctx, root)
 	if err != nil {
 		return nil, err
 	}
@@ -104,7 +104,7 @@ func (a *app) adoption(ctx context.Context, root string, f *adoptFlags) (*adopt.
 	if !slices.Contains(profiles.Platforms, facts.OS) {
 		return nil, badInput(fmt.Errorf("adopt %q: it does not say that it is an illumos, a Solaris or a Linux system", root))
 	}
-	s, err := f.selection(facts.OS)
+	s, err := f.selection(facts.OS, recorded)
 	if err != nil {
 		return nil, err
 	}

@@ -38,7 +38,7 @@ type app struct {
 // verbs is the table of commands. It is a function because the demo runs the others.
 func verbs() []func(*app) *cobra.Command {
 	return []func(*app) *cobra.Command{
-		newInit, newFmt, newValidate, newBuild, newLock, newInspect, newDiff, newExport,
+		newInit, newFmt, newValidate, newBuild, newLock, newInspect, newDiff, newExport, newDock,
 		newKeygen, newSign, newPromote, newRefresh, newRevoke, newVerify, newAttestation, newPolicy,
 		newCopy, newPush, newPull, newClone, newStart, newStop, newList, newShow, newCheck, newReset, newUpgrade,
 		newSnapshot, newRollback, newDestroy, newPrune, newAudit, newHarden, newAdopt, newProfile, newOVF, newZFS, newServe, newDemo, newServePage,

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -15,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/goldenisc/packer-plugin-isc/builder"
+	"github.com/goldenisc/packer-plugin-isc/host"
 	"github.com/goldenisc/packer-plugin-isc/image"
 	"github.com/goldenisc/packer-plugin-isc/internal/evidence"
 	"github.com/goldenisc/packer-plugin-isc/internal/remote"
@@ -31,16 +33,21 @@ type controlFlags struct {
 }
 
 func (f *controlFlags) flags(c *cobra.Command) {
-	c.Flags().StringVar(&f.profile, "profile", builder.DefaultProfile, "`PROFILE` that is built in, or the name of a profile file")
+	c.Flags().StringVar(&f.profile, "profile", "", "`PROFILE` that is built in, or the name of a profile file; default what an image was built to, else "+builder.DefaultProfile)
 	c.Flags().StringArrayVar(&f.set, "set", nil, "a parameter: `NAME=VALUE` (repeatable)")
 	c.Flags().StringVar(&f.as, "as", "", "put `COMMAND` in front of every command on a machine, such as \"sudo -n\" or pfexec")
 }
 
-// selection is the profile for an operating system.
-func (f *controlFlags) selection(system string) (*profiles.Selection, error) {
+// selection is the profile for an operating system, or, if no profile is named, what the report of an
+// image, which may be nil, says that the image was held to.
+func (f *controlFlags) selection(system string, recorded *profiles.Report) (*profiles.Selection, error) {
 	set, err := pairs(f.set)
 	if err != nil {
 		return nil, badInput(fmt.Errorf("--set: %w", err))
+	}
+	if f.profile == "" && recorded != nil && recorded.OS == system {
+		s, err := recorded.Selection(set)
+		return s, badInput(err)
 	}
 	p, err := f.load()
 	if err != nil {
@@ -52,7 +59,7 @@ func (f *controlFlags) selection(system string) (*profiles.Selection, error) {
 
 func (f *controlFlags) load() (*profiles.Profile, error) {
 	if !strings.HasSuffix(f.profile, ".hcl") {
-		p, err := profiles.Load(f.profile)
+		p, err := profiles.Load(cmp.Or(f.profile, builder.DefaultProfile))
 		return p, badInput(err)
 	}
 	src, err := os.ReadFile(f.profile)
@@ -118,8 +125,10 @@ func newAudit(a *app) *cobra.Command {
 		Short: "Check the controls of a profile on a root, an image or a machine",
 		Long: `Check the controls of a profile on a root: dir:PATH, tar:PATH, zfs:PATH, a
 reference to an image, instance:NAME, ssh://[USER@]HOST[:PORT] or local:, which is
-this machine. Nothing is changed. With --recorded, show the report that an image
-was built with. Exit with 3 if a control does not hold.`,
+this machine. Nothing is changed. An image and its instances are held to the
+controls, parameters and waivers that the image was built with, unless --profile
+names others. With --recorded, show the report that an image was built with; a
+waiver that has ended since is a finding. Exit with 3 if a control does not hold.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error { return a.audit(c.Context(), args[0], &f) },
 	}
@@ -170,14 +179,18 @@ func (a *app) auditReport(ctx context.Context, root string, f *auditFlags, now t
 		if name, ok := strings.CutPrefix(root, "instance:"); ok {
 			return a.auditInstance(ctx, name, f, now)
 		}
-		return a.auditRoot(ctx, root, f.system, &f.controlFlags, now)
+		return a.auditRoot(ctx, root, f.system, nil, &f.controlFlags, now)
 	}
 	m, store, err := a.open(ctx, root)
 	if err != nil {
 		return nil, err
 	}
 	defer store.Close()
-	return readReport(ctx, m)
+	report, err := readReport(ctx, m)
+	if err != nil {
+		return nil, err
+	}
+	return report.At(now), nil
 }
 
 // auditInstance audits the root of an instance, which is of the system of its image.
@@ -186,14 +199,28 @@ func (a *app) auditInstance(ctx context.Context, name string, f *auditFlags, now
 	if err != nil {
 		return nil, err
 	}
-	err = h.Root(ctx, name, func(dir, system string) error {
-		report, err = a.auditRoot(ctx, "dir:"+dir, cmp.Or(f.system, system), &f.controlFlags, now)
+	err = h.Root(ctx, name, func(dir string, g *host.Golden) error {
+		var recorded *profiles.Report
+		switch data, err := g.Report(); {
+		case errors.Is(err, fs.ErrNotExist):
+			if f.profile == "" {
+				a.notef("%s: this host does not know what its image was held to: it is held to %s\n", name, builder.DefaultProfile)
+			}
+		case err != nil:
+			return err
+		default:
+			if recorded, err = profiles.ParseReport(data); err != nil {
+				return err
+			}
+		}
+		report, err = a.auditRoot(ctx, "dir:"+dir, cmp.Or(f.system, g.Config.OS), recorded, &f.controlFlags, now)
 		return err
 	})
 	return report, err
 }
 
-func (a *app) auditRoot(ctx context.Context, root, system string, f *controlFlags, now time.Time) (*profiles.Report, error) {
+// auditRoot audits a root, which may be of an image that recorded is the report of.
+func (a *app) auditRoot(ctx context.Context, root, system string, recorded *profiles.Report, f *controlFlags, now time.Time) (*profiles.Report, error) {
 	m, err := f.machine(ctx, root)
 	if err != nil {
 		return nil, err
@@ -205,16 +232,18 @@ func (a *app) auditRoot(ctx context.Context, root, system string, f *controlFlag
 				return nil, err
 			}
 		}
-		s, err := f.selection(system)
+		s, err := f.selection(system, nil)
 		if err != nil {
 			return nil, err
 		}
 		return provisioner.Audit(ctx, m, s, provisioner.Options{Root: m.dir, Today: now})
 	}
-	if system == "" {
-		if system, err = a.systemOf(ctx, root); err != nil {
+	if recorded == nil {
+		is := ""
+		if is, recorded, err = a.recordedOf(ctx, root); err != nil {
 			return nil, err
 		}
+		system = cmp.Or(system, is)
 	}
 	spec := &builder.Spec{
 		Image: &builder.Image{OS: system, Arch: runtime.GOARCH}, Base: &builder.Base{Source: root}, Dir: ".",
@@ -233,31 +262,36 @@ func (a *app) auditRoot(ctx context.Context, root, system string, f *controlFlag
 			return nil, badInput(fmt.Errorf("audit %q: it does not say which operating system it is: use --os", root))
 		}
 	}
-	s, err := f.selection(system)
+	s, err := f.selection(system, recorded)
 	if err != nil {
 		return nil, err
 	}
 	return profiles.Audit(t, s, now)
 }
 
-// systemOf is what one of our images says of itself, linux of others' and nothing of what is no image.
-func (a *app) systemOf(ctx context.Context, root string) (string, error) {
+// recordedOf is what one of our images says of itself: its system, and the report it was built with. Of
+// others' it is linux, of what is no image nothing.
+func (a *app) recordedOf(ctx context.Context, root string) (system string, report *profiles.Report, err error) {
 	loc, err := builder.ParseSource(root, ".")
 	if err != nil {
-		return "", badInput(fmt.Errorf("audit %q: %w", root, err))
+		return "", nil, badInput(fmt.Errorf("audit %q: %w", root, err))
 	}
 	if loc.Ref.Place == "" {
-		return "", nil
+		return "", nil, nil
 	}
 	store, err := registry.Open(ctx, loc.Ref, a.registry())
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	defer store.Close()
-	if m, err := registry.ReadImage(ctx, store, cmp.Or(loc.Ref.Digest, loc.Ref.Tag)); err == nil {
-		return m.Config.OS, nil
+	m, err := registry.ReadImage(ctx, store, cmp.Or(loc.Ref.Digest, loc.Ref.Tag))
+	if err != nil {
+		return profiles.Linux, nil, nil // one of others'
 	}
-	return profiles.Linux, nil
+	if report, err = readReport(ctx, m); err != nil {
+		return "", nil, err
+	}
+	return m.Config.OS, report, nil
 }
 
 // controls prints a report: what does not hold with all findings, and a line for everything else.
@@ -324,7 +358,7 @@ func (a *app) harden(ctx context.Context, root string, f *controlFlags, h *harde
 	if h.undo != "" {
 		return a.undo(ctx, m, system, h.undo, o)
 	}
-	s, err := f.selection(system)
+	s, err := f.selection(system, nil)
 	if err != nil {
 		return err
 	}

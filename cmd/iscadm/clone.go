@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/goldenisc/packer-plugin-isc/host"
+	"github.com/goldenisc/packer-plugin-isc/profiles"
 )
 
 func newPull(a *app) *cobra.Command {
@@ -49,6 +51,7 @@ type cloneFlags struct {
 	trust          acquireFlags
 	to             string
 	site, hostname string
+	net            []string
 	start          bool
 }
 
@@ -73,6 +76,7 @@ one, where nothing is installed, ssh://[USER@]HOST[:PORT]/POOL/DATASET, with
 	c.Flags().StringVar(&f.to, "to", "", "where to: `PLATFORM:PLACE`, such as dir:/srv/isc or zfs:tank/isc")
 	c.Flags().StringVar(&f.site, "site", "", "`FILE` with site values: hostname = \"…\", values = { … }")
 	c.Flags().StringVar(&f.hostname, "hostname", "", "host name of the instance; default its name")
+	c.Flags().StringArrayVar(&f.net, "net", nil, "a value of its network, for iscadm dock: `NAME=VALUE`, such as address=10.80.0.11/24 (repeatable)")
 	c.Flags().BoolVar(&f.start, "start", false, "start it")
 	c.MarkFlagRequired("to")
 	return c
@@ -92,6 +96,9 @@ func (a *app) clone(ctx context.Context, ref, name string, f *cloneFlags) error 
 	}
 	if f.hostname != "" {
 		site.Hostname = f.hostname
+	}
+	if err := networkValues(&site, f.net); err != nil {
+		return badInput(err)
 	}
 	if err := host.CheckName(name); err != nil {
 		return badInput(err)
@@ -122,6 +129,34 @@ func (a *app) clone(ctx context.Context, ref, name string, f *cloneFlags) error 
 	}
 	a.printf("%s\n", where)
 	return a.document(in)
+}
+
+// networkValues adds the values of --net to the site's, and checks those that the files of a dock are
+// filled with. Others are the platform's.
+func networkValues(site *host.Site, net []string) error {
+	given, err := pairs(net)
+	if err != nil {
+		return fmt.Errorf("--net: %w", err)
+	}
+	for name, value := range given {
+		if err := profiles.CheckToken(name, value); err != nil {
+			return fmt.Errorf("--net: %w", err)
+		}
+	}
+	values := maps.Clone(site.Values)
+	if values == nil && len(given) > 0 {
+		values = map[string]string{}
+	}
+	maps.Copy(values, given)
+	for _, t := range profiles.Tokens {
+		if v, ok := values[t.Name]; ok {
+			if err := profiles.CheckToken(t.Name, v); err != nil {
+				return fmt.Errorf("site values: %w", err)
+			}
+		}
+	}
+	site.Values = values
+	return nil
 }
 
 // placer returns the platform if its golden copies are where its instances are.

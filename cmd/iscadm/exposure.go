@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/goldenisc/packer-plugin-isc/profiles"
 )
@@ -46,8 +47,46 @@ func (a *app) inspectExposure(r *profiles.Report) {
 	}
 	// The waivers of the image, and those that its profile brings.
 	for _, w := range r.Waivers {
-		a.printf("%-12s %s until %s: %s\n", "waived", w.Control, w.Until, w.Reason)
+		over := ""
+		if w.Ended(time.Now()) {
+			over = ", which is over"
+		}
+		a.printf("%-12s %s until %s%s: %s\n", "waived", w.Control, w.Until, over, w.Reason)
 	}
+}
+
+// diffHeld compares what two images were held to: the profile, its parameters and the waivers.
+func diffHeld(old, now *profiles.Report) []difference {
+	var diffs []difference
+	if old.Profile != now.Profile {
+		diffs = append(diffs, difference{"profile", now.Profile, "was " + old.Profile})
+	}
+	compare := func(kind string, was, is map[string]string) {
+		names := maps.Clone(was)
+		maps.Copy(names, is)
+		for _, name := range slices.Sorted(maps.Keys(names)) {
+			before, held := was[name]
+			after, holds := is[name]
+			switch {
+			case !held:
+				diffs = append(diffs, difference{kind, name, "added, " + after})
+			case !holds:
+				diffs = append(diffs, difference{kind, name, "removed, was " + before})
+			case before != after:
+				diffs = append(diffs, difference{kind, name, before + " → " + after})
+			}
+		}
+	}
+	compare("set", old.Parameters, now.Parameters)
+	waivers := func(r *profiles.Report) map[string]string {
+		m := map[string]string{}
+		for _, w := range r.Waivers {
+			m[w.Control] = "until " + w.Until + ": " + w.Reason
+		}
+		return m
+	}
+	compare("waiver", waivers(old), waivers(now))
+	return diffs
 }
 
 // once returns a heading for the first of several lines.

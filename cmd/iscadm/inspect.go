@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
@@ -314,7 +315,7 @@ func newDiff(a *app) *cobra.Command {
 
 // A difference is one line of diff: what kind of thing, which, and how it differs.
 type difference struct {
-	Kind string `json:"kind"` // file, control, service, boot, set-id, dock, package
+	Kind string `json:"kind"` // file, profile, set, waiver, control, service, boot, set-id, dock, package
 	Name string `json:"name"`
 	How  string `json:"how"` // added, removed, or what has changed
 }
@@ -339,6 +340,7 @@ func (a *app) diff(ctx context.Context, old, now string) error {
 		if reports[i], err = readReport(ctx, m); err != nil {
 			return err
 		}
+		reports[i] = reports[i].At(time.Now())
 		if docks[i], err = readDock(ctx, m); err != nil {
 			return err
 		}
@@ -349,6 +351,7 @@ func (a *app) diff(ctx context.Context, old, now string) error {
 	diffs = append(diffs, diffServices(images[0].Config, images[1].Config)...)
 	diffs = append(diffs, diffExposure(reports[0], reports[1])...)
 	diffs = append(diffs, diffDocks(docks[0], docks[1])...)
+	diffs = append(diffs, diffHeld(reports[0], reports[1])...)
 	diffs = append(diffs, diffControls(reports[0], reports[1])...)
 	diffs = append(diffs, diffPackages(packages[0], packages[1])...)
 	diffs = append(diffs, diffFiles(contents[0], contents[1])...)

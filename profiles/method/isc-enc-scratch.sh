@@ -77,6 +77,16 @@ encrypted() {
 	esac
 }
 
+# A start without a stop in between, or one that was broken off, has mounted memory already.
+mounted() {
+	while read -r _ at type _; do
+		if [ "$at" = "$mountpoint" ] && [ "$type" = tmpfs ]; then
+			return 0
+		fi
+	done </etc/mnttab
+	return 1
+}
+
 start() {
 	if [ -n "$parent" ]; then
 		destroy "$parent/scratch" || exit $SMF_EXIT_ERR_FATAL
@@ -94,7 +104,10 @@ start() {
 		exit $SMF_EXIT_ERR_CONFIG
 	fi
 	echo "$mountpoint: tmpfs; what is swapped out is as safe as the host's swap" >&2
-	mount -F tmpfs -o "size=$((quota / 1048576))m,nosuid,nodevices,noexec" swap "$mountpoint" || exit $SMF_EXIT_ERR_FATAL
+	if mounted; then
+		umount -f "$mountpoint" || exit $SMF_EXIT_ERR_FATAL
+	fi
+	mount -F tmpfs -o "size=$quota,nosuid,nodevices,noexec" swap "$mountpoint" || exit $SMF_EXIT_ERR_FATAL
 	chmod 1777 "$mountpoint" || exit $SMF_EXIT_ERR_FATAL
 }
 

@@ -3,6 +3,7 @@
 set -u
 fail() { echo "FAIL: $*"; exit 1; }
 mkdir -p /stubs /conf
+: >/conf/mnttab
 cat >/stubs/svcprop <<'END'
 #!/bin/sh
 v=$(cat "/conf/${2#config/}") || exit 1
@@ -39,7 +40,7 @@ END
 chmod +x /stubs/*
 for m in scratch swap; do
 	# The shell of busybox takes its own mount before that of PATH.
-	sed -e 's#^PATH=.*#PATH=/stubs:/sbin:/bin#' -e 's#^\tmount -F#\t/stubs/mount -F#' "/in/isc-enc-$m.sh" >"/method-$m" || fail "no method"
+	sed -e 's#^PATH=.*#PATH=/stubs:/sbin:/bin#' -e 's#/etc/mnttab#/conf/mnttab#' -e 's#^\tmount -F#\t/stubs/mount -F#' "/in/isc-enc-$m.sh" >"/method-$m" || fail "no method"
 	grep -q '^PATH=/stubs' "/method-$m" || fail "the method sets another PATH"
 done
 set_() { printf '%s\n' "$2" >"/conf/$1"; }
@@ -117,6 +118,19 @@ status 0 /method-scratch start
 gone $ds@x
 echo "ok power cut"
 
+# Power cut while it is in use: the disk as it is at that moment, of a pool that nobody exported.
+echo secret-four >/scratch/file
+zpool sync tank
+cp /tmp/disk /tmp/cut || fail copy
+zfs unmount -f $ds && zfs unload-key $ds && zpool export tank && mv /tmp/cut /tmp/disk || fail cut
+zpool import -f -d /tmp tank || fail "import after the cut"
+is $ds keystatus unavailable
+grep -q secret-four /tmp/disk && fail "the text is on the disk that was cut off"
+status 0 /method-scratch start
+[ ! -e /scratch/file ] || fail "a file from before the cut"
+is $ds mounted yes
+echo "ok power cut in use"
+
 # No encryption: a clear end, or memory.
 status 0 /method-scratch stop
 set_ encryption aes-1-none
@@ -125,7 +139,7 @@ gone $ds
 set_ fallback tmpfs
 : >/conf/log
 status 0 /method-scratch start
-grep -q 'mount -F tmpfs -o size=32m,nosuid,nodevices,noexec swap /scratch' /conf/log || fail "no tmpfs: $(cat /conf/log)"
+grep -q 'mount -F tmpfs -o size=33554432,nosuid,nodevices,noexec swap /scratch' /conf/log || fail "no tmpfs: $(cat /conf/log)"
 set_ parent tank/nowhere; set_ encryption aes-256-gcm; set_ fallback none
 status 96 /method-scratch start
 echo "ok fallbacks"
