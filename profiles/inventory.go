@@ -52,7 +52,7 @@ type (
 		Services []xmlService `xml:"service"`
 		Includes []struct {
 			Href string `xml:"href,attr"`
-		} `xml:"http://www.w3.org/2001/XInclude include"`
+		} `xml:"include"` // of XInclude, in the name space of 2001 or the one of 2003, which illumos uses
 	}
 	xmlService struct {
 		Name    string `xml:"name,attr"`

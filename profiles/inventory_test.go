@@ -207,7 +207,7 @@ func TestShippedManifests(t *testing.T) {
 	for _, want := range []string{
 		"manifest network/ssh:default false", "manifest network/login:rlogin false", "manifest network/login:klogin false",
 		"manifest network/rpc/bind config/local_only=true", "manifest system/auditd:default false",
-		"profile network/ssh:default true", "profile includes file:///etc/svc/profile/name_service.xml",
+		"profile network/ssh:default true", "profile includes file:/etc/svc/profile/name_service.xml",
 	} {
 		if !seen[want] {
 			t.Errorf("not read: %s", want)
