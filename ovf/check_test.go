@@ -331,7 +331,9 @@ func TestCheckErrors(t *testing.T) {
 		data []byte
 		want string
 	}{
-		"empty":         {nil, "no OVF descriptor in the archive"},
+		"empty":         {nil, "the file is empty"},
+		"a disk":        {smallVMDK(), "a vmdk disk, not an appliance"},
+		"xz":            {[]byte("\xfd7zXZ\x00 and so on"), "compressed"},
 		"cut early":     {good[:6000], "no OVF descriptor in the archive"},
 		"noise":         {bytes.Repeat([]byte("noise"), 300), "neither an OVF descriptor nor a tar archive"},
 		"gzip":          {[]byte{0x1f, 0x8b, 8, 0}, "compressed"},

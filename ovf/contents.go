@@ -63,6 +63,12 @@ func (p *contents) load(name string, f *os.File) error {
 		p.root, err = os.OpenRoot(filepath.Dir(name))
 		return err
 	}
+	switch format, err := probe(f, st.Size()); {
+	case err != nil:
+		return err
+	case format != FormatOVA && format != FormatRaw: // archives of the oldest kind have no mark
+		return fmt.Errorf("a %s disk, not an appliance", format)
+	}
 	p.archive = true
 	return p.index(f, st.Size())
 }
