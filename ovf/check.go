@@ -79,7 +79,7 @@ type checker struct {
 
 func (c *checker) run(ctx context.Context) error {
 	for _, f := range c.p.findings {
-		c.add(f.Refused, f.Importer, 0, "%s", f.Message)
+		c.note(f)
 	}
 	data, err := c.p.read(c.p.descriptor, MaxDescriptor)
 	if err != nil {

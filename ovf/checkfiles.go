@@ -61,7 +61,11 @@ func (c *checker) referred(ctx context.Context, f *FileRef, disk *DiskRef) error
 		c.warn(Everyone, 0, "it is in chunks, which were not checked")
 		return nil
 	case !c.p.has(f.Href):
-		c.refuse(Everyone, 0, "it is not in the package")
+		if other := c.p.similar(f.Href); other != "" {
+			c.refuse(Everyone, 0, "it is not in the package, which has %q", other)
+		} else {
+			c.refuse(Everyone, 0, "it is not in the package")
+		}
 		return nil
 	}
 	m, err := c.p.open(f.Href)

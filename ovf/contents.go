@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -87,6 +88,11 @@ func (p *contents) find(refused bool, who Importer, format string, args ...any) 
 	p.findings = append(p.findings, Finding{Importer: who, Refused: refused, Message: fmt.Sprintf(format, args...)})
 }
 
+// damage notes what makes the archive unreadable for all.
+func (p *contents) damage(format string, args ...any) {
+	p.findings = append(p.findings, Finding{Importer: Everyone, Refused: true, Damage: true, Message: fmt.Sprintf(format, args...)})
+}
+
 // index reads the headers of an archive.
 func (p *contents) index(f io.ReaderAt, size int64) error {
 	r := io.NewSectionReader(f, 0, size)
@@ -101,7 +107,7 @@ func (p *contents) index(f io.ReaderAt, size int64) error {
 			return fmt.Errorf("neither an OVF descriptor nor a tar archive: %w", err)
 		}
 		if err != nil {
-			p.find(true, Everyone, "the archive is damaged behind %d files: %s", len(p.names), err)
+			p.damage("the archive is damaged behind %d files: %s", len(p.names), err)
 			break
 		}
 		at, err := r.Seek(0, io.SeekCurrent)
@@ -126,7 +132,7 @@ func (p *contents) index(f io.ReaderAt, size int64) error {
 			p.find(true, Everyone, "%q: a sparse file of tar", h.Name)
 			continue
 		case h.Size > size-at:
-			p.find(true, Everyone, "%q: the archive ends within it", h.Name)
+			p.damage("%q: the archive ends within it", h.Name)
 			continue
 		}
 		extended = extended || h.Format == tar.FormatPAX
@@ -202,6 +208,23 @@ func (p *contents) has(name string) bool {
 	}
 	st, err := p.root.Stat(name)
 	return err == nil && st.Mode().IsRegular()
+}
+
+// similar returns a file whose name differs from this one in case only, or "".
+func (p *contents) similar(name string) string {
+	names := p.names
+	if !p.archive {
+		d, err := p.root.Open(".")
+		if err != nil {
+			return ""
+		}
+		defer d.Close()
+		names, _ = d.Readdirnames(maxMembers)
+	}
+	if i := slices.IndexFunc(names, func(n string) bool { return strings.EqualFold(n, name) }); i >= 0 {
+		return names[i]
+	}
+	return ""
 }
 
 // open returns a file of the package, to be read before the next one is opened.
