@@ -101,20 +101,29 @@ func decodeGCP(b []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := tar.NewReader(z)
+	first := make([]byte, 512)
+	if _, err := io.ReadFull(z, first); err != nil {
+		return nil, err
+	}
+	if string(first[257:265]) != "ustar  \x00" { // which tar --format=oldgnu writes, and POSIX does not
+		return nil, fmt.Errorf("the magic of the archive is %q", first[257:265])
+	}
+	r := tar.NewReader(io.MultiReader(bytes.NewReader(first), z))
 	h, err := r.Next()
 	if err != nil {
 		return nil, err
 	}
-	if h.Name != "disk.raw" || h.Size%(1<<30) != 0 {
-		return nil, fmt.Errorf("%q of %d bytes", h.Name, h.Size)
+	if h.Name != "disk.raw" || h.Typeflag != tar.TypeReg || h.Size%(1<<30) != 0 {
+		return nil, fmt.Errorf("%q of type %q and %d bytes", h.Name, h.Typeflag, h.Size)
 	}
 	head := make([]byte, 16<<20)
 	if _, err := io.ReadFull(r, head); err != nil {
 		return nil, err
 	}
-	_, err = io.Copy(io.Discard, r)
-	return head, err
+	if h, err := r.Next(); err != io.EOF {
+		return nil, fmt.Errorf("behind the disk: %v, %v", h, err)
+	}
+	return head, nil
 }
 
 // members returns the files of an archive.
