@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -76,14 +77,21 @@ type ParameterType int
 const (
 	Number   ParameterType = iota // decimal, 0 to 1000000000
 	Octal                         // three octal digits
-	List                          // words, separated by commas
+	List                          // words, separated by commas, of characters that no file takes for syntax
+	Hosts                         // a list of addresses, networks and names of hosts_access(5)
 	Patterns                      // a list of patterns of [image.NewMatcher]
 	Text                          // printable, may have several lines
 )
 
 func (t ParameterType) String() string {
-	return [...]string{"number", "octal", "list", "patterns", "text"}[t]
+	return [...]string{"number", "octal", "list", "hosts", "patterns", "text"}[t]
 }
+
+// syntax are characters that shells, XML, quoted values and comments have for themselves.
+const syntax = "\"'`$\\;&|<>(){}#"
+
+// hostForm has no colon outside of brackets: what follows one in hosts.allow may be a command.
+var hostForm = regexp.MustCompile(`^([A-Za-z0-9.][A-Za-z0-9._/*?-]*|\[[0-9A-Fa-f:.]+\](/[0-9]+)?)$`)
 
 // check returns what is wrong with a value.
 func (t ParameterType) check(v string) error {
@@ -97,11 +105,17 @@ func (t ParameterType) check(v string) error {
 		if n, err := strconv.ParseUint(v, 8, 9); err != nil || v != fmt.Sprintf("%03o", n) {
 			return fmt.Errorf("%q is not a number of three octal digits", v)
 		}
-	case List, Patterns:
+	case List, Hosts, Patterns:
 		if strings.ContainsFunc(v, func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsPrint(r) }) {
 			return fmt.Errorf("%q is not a list of words separated by commas", v)
 		}
+		if i := strings.IndexAny(v, syntax); t == List && i >= 0 {
+			return fmt.Errorf("%q holds %q, which files take for syntax", v, v[i])
+		}
 		for _, w := range words {
+			if t == Hosts && !hostForm.MatchString(w) {
+				return fmt.Errorf("%q is no address, network or name of a host, such as 10.0.0.0/8, [2001:db8::]/32 or .example.com", w)
+			}
 			if _, err := image.NewMatcher(w); t == Patterns && err != nil {
 				return err
 			}
@@ -135,6 +149,7 @@ type Method struct {
 type Inspection struct {
 	Findings []Finding // violations
 	Notes    []Finding // worth knowing
+	Untested []Finding // what the check could not look into: no violation, and no proof that there is none
 }
 
 // The kinds of methods.

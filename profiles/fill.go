@@ -124,8 +124,12 @@ func Fill(files, values map[string]string) (map[string]string, error) {
 			}
 			lines[i] = tokenForm.ReplaceAllStringFunc(line, func(token string) string {
 				key := strings.ToLower(strings.Trim(token, "@"))
-				if v[key] == "" && !slices.Contains(missing[key], name) {
-					missing[key] = append(missing[key], name)
+				want := key
+				if key == "ip" {
+					want = "address" // which it follows from
+				}
+				if v[key] == "" && !slices.Contains(missing[want], name) {
+					missing[want] = append(missing[want], name)
 				}
 				return v[key]
 			})
@@ -133,7 +137,7 @@ func Fill(files, values map[string]string) (map[string]string, error) {
 		filled[name] = strings.Join(lines, "")
 	}
 	for _, key := range sortedKeys(missing) {
-		errs = append(errs, fmt.Errorf("no %s, which %s needs", key, strings.Join(missing[key], " and ")))
+		errs = append(errs, fmt.Errorf("no %s, for %s", key, strings.Join(missing[key], ", ")))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err

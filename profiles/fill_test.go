@@ -82,7 +82,7 @@ func TestFill(t *testing.T) {
 					wanted = wanted || !strings.HasPrefix(line, "#   @") && strings.Contains(line, "@"+strings.ToUpper(name)+"@")
 				}
 			}
-			if half, err := Fill(files, less); wanted && (err == nil || half != nil || !strings.Contains(err.Error(), "no "+name+", which ")) {
+			if half, err := Fill(files, less); wanted && (err == nil || half != nil || !strings.Contains(err.Error(), "no "+name+", for ")) {
 				t.Errorf("%s without %s: %v, %v", os, name, half, err)
 			}
 		}

@@ -46,7 +46,7 @@ type Result struct {
 	ID       string    `json:"id"`
 	Title    string    `json:"title"`
 	Status   Status    `json:"status"`
-	Reason   string    `json:"reason,omitempty"`   // why it is waived, not applicable or up to the dock
+	Reason   string    `json:"reason,omitempty"`   // why it is waived, not applicable or up to the dock, or what was not tested
 	Until    string    `json:"until,omitempty"`    // end of the waiver
 	Findings []Finding `json:"findings,omitempty"` // what violates it
 	Notes    []Finding `json:"notes,omitempty"`    // worth knowing, whatever the status

@@ -314,7 +314,13 @@ func (s *Selection) audit(root Root, c *Control, today time.Time) (Result, error
 			return res, err
 		}
 		res.Findings = append(res.Findings, seen.Findings...)
-		res.Notes = seen.Notes
+		res.Notes = append(seen.Untested, seen.Notes...)
+		if n := len(seen.Untested); n > 0 {
+			res.Reason = fmt.Sprintf("not tested: %s", seen.Untested[0].Problem)
+			if n > 1 {
+				res.Reason += fmt.Sprintf(", and %d more", n-1)
+			}
+		}
 	}
 	if len(res.Findings) > 0 {
 		res.Status = Fail
