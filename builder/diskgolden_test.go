@@ -3,13 +3,24 @@ package builder_test
 import (
 	"bytes"
 	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
 	"fmt"
+	"math/big"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/goldenisc/packer-plugin-isc/builder"
 	"github.com/goldenisc/packer-plugin-isc/image"
 	"github.com/goldenisc/packer-plugin-isc/internal/disk"
 	"github.com/goldenisc/packer-plugin-isc/internal/guesttest"
@@ -163,6 +174,75 @@ func TestSecondDisk(t *testing.T) {
 	}
 	if bytes.Equal(artifact(t, other, "vmdk/second"), artifact(t, m, "vmdk/second")) {
 		t.Error("two images have a second disk of the same id")
+	}
+}
+
+// TestBootKeys wants keys that firmware takes, which is said before the root is read; that of an
+// environment may be missing where a spec is only validated.
+func TestBootKeys(t *testing.T) {
+	dir, text := guestSpec(t)
+	save := func(name, kind string, der []byte, err error) {
+		t.Helper()
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	certificate := func(name string, key crypto.Signer) {
+		c := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotBefore: time.Unix(0, 0), NotAfter: time.Unix(1<<32, 0)}
+		der, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
+		save(name+".pem", "CERTIFICATE", der, err)
+		der, err = x509.MarshalPKCS8PrivateKey(key)
+		save(name+".key", "PRIVATE KEY", der, err)
+	}
+	for _, name := range []string{"db", "other"} {
+		key, err := rsa.GenerateKey(rand.Reader, 2048)
+		if err != nil {
+			t.Fatal(err)
+		}
+		certificate(name, key)
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certificate("ec", key)
+	spec := func(key, cert string) string {
+		return text + fmt.Sprintf("qcow2 {\n  hardware = [\"ahci\"]\n  uki_key = %q\n  uki_cert = %q\n}\n", key, cert)
+	}
+	for _, c := range []struct{ key, cert, want string }{
+		{"ec.key", "ec.pem", "firmware takes RSA keys only"},
+		{"db.key", "other.pem", "the certificate is not of this key"},
+		{"db.pem", "db.pem", "is no private key"},
+		{"db.key", "db.key", "holds none"},
+		{"none.key", "db.pem", "does not exist"},
+		{"db.key", "none.pem", "does not exist"},
+		{"env://ISC_TEST_NO_KEY", "db.pem", "holds no PEM"},
+	} {
+		if _, _, err := buildSpec(t, dir, spec(c.key, c.cert)); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s and %s: %v, want %q", c.key, c.cert, err, c.want)
+		}
+	}
+	if _, diags := builder.ParseSpec(filepath.Join(dir, "t.isc.hcl"), []byte(spec("env://ISC_TEST_NO_KEY", "db.pem")), builder.Options{}); diags.HasErrors() {
+		t.Error(diags)
+	}
+	private, err := os.ReadFile(filepath.Join(dir, "db.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("ISC_TEST_KEY", string(private))
+	m, _, err := buildSpec(t, dir, spec("env://ISC_TEST_KEY", "db.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, _, err := buildSpec(t, dir, spec("db.key", "db.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(artifact(t, m, "qcow2"), artifact(t, again, "qcow2")) {
+		t.Error("signed twice with a key: other bytes")
 	}
 }
 

@@ -166,6 +166,10 @@ func (o *Options) Check() error {
 	}
 	if (o.Key == nil) != (o.Certificate == nil) {
 		bad("a key goes with a certificate")
+	} else if o.Key != nil {
+		if err := checkSigner(o.Key, o.Certificate); err != nil {
+			bad("the key for Secure Boot: %v", err)
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -235,7 +239,7 @@ func preflight(r *rootFS, o *Options) (*parts, error) {
 	init := o.init()
 	switch n := r.lookup(init[1:]); {
 	case n == nil:
-		errs = append(errs, &Problem{What: "the root has no " + init, Hint: "install an init, such as systemd-sysv, or name another program"})
+		errs = append(errs, &Problem{What: "the root has no " + init, Hint: "install an init, such as systemd-sysv"})
 	case !n.Mode.IsRegular() || n.Mode.Perm()&0o111 == 0:
 		errs = append(errs, &Problem{What: fmt.Sprintf("%s leads to %q, which is no program", init, n.Path)})
 	}

@@ -24,6 +24,18 @@ var (
 	oidRSA           = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 1}
 )
 
+// checkSigner tells whether firmware can take what is signed with a key as signed by a certificate's.
+func checkSigner(key crypto.Signer, cert *x509.Certificate) error {
+	public, ok := key.Public().(*rsa.PublicKey)
+	if !ok {
+		return errors.New("firmware takes RSA keys only")
+	}
+	if named, ok := cert.PublicKey.(*rsa.PublicKey); !ok || !named.Equal(public) {
+		return errors.New("the certificate is not of this key")
+	}
+	return nil
+}
+
 // signPE appends an Authenticode signature to an image that has none. There is no time in it, so that
 // the same image, key and certificate give the same bytes.
 func signPE(image []byte, key crypto.Signer, cert *x509.Certificate) ([]byte, error) {
@@ -31,12 +43,8 @@ func signPE(image []byte, key crypto.Signer, cert *x509.Certificate) ([]byte, er
 	if err != nil {
 		return nil, err
 	}
-	public, ok := key.Public().(*rsa.PublicKey)
-	if !ok {
-		return nil, errors.New("firmware takes RSA keys only")
-	}
-	if named, ok := cert.PublicKey.(*rsa.PublicKey); !ok || !named.Equal(public) {
-		return nil, errors.New("the certificate is not of this key")
+	if err := checkSigner(key, cert); err != nil {
+		return nil, err
 	}
 	out := append([]byte{}, image...)
 	for len(out)%8 != 0 {
