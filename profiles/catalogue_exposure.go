@@ -74,7 +74,7 @@ var exposureControls = []Control{
 		Why:   "A second list of who may connect stands where the packet filter is not.",
 		Refs:  []string{"STIG SOL-11.1-030050", "STIG SOL-11.1-050140", "CIS 2.12"},
 		Parameters: []Parameter{{
-			Name: "ssh_from", Default: "ALL", Type: List, What: "addresses and networks that sshd of illumos answers, see hosts_access(5)",
+			Name: "ssh_from", Default: "ALL", Type: Hosts, What: "addresses and networks that sshd of illumos answers, see hosts_access(5)",
 		}},
 		On: map[string]Method{
 			Illumos: {

@@ -71,6 +71,86 @@ func TestHostileLayout(t *testing.T) {
 	}
 }
 
+// TestHostileParameters puts each hostile value into every parameter of every control: it is refused, or the
+// files have as many lines as with the default, and each differs by the value at most.
+func TestHostileParameters(t *testing.T) {
+	values := append([]string{
+		"ALL:spawn=touch", "ALL:twist", "a;b", "a|b", "a&b", "${x}", "<x/>", `a"b`, "a'b", "a#b", "(a)", "{a}", "-1", "1e3", "0x1", "7777", "a,b", "../../x", "/x,/y",
+	}, hostile...)
+	for _, system := range Platforms {
+		base := violating(t, system)
+		var ids []string
+		for _, c := range Controls {
+			if _, ok := c.On[system]; ok {
+				ids = append(ids, c.ID)
+			}
+		}
+		p := &Profile{Name: "all", Controls: map[string][]string{system: ids}}
+		apply := func(set map[string]string) (*Overlay, error) {
+			s, err := p.Select(system, set, nil)
+			if err != nil {
+				return nil, err
+			}
+			over := NewOverlay(base)
+			return over, Apply(over, s, epoch)
+		}
+		plain, err := apply(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		refused, taken := 0, 0
+		for _, c := range Controls {
+			for _, q := range c.Parameters {
+				if q.Type == Text {
+					continue // a text is a file of its own
+				}
+				for _, v := range values {
+					over, err := apply(map[string]string{q.Name: v})
+					if err != nil {
+						refused++
+						continue
+					}
+					taken++
+					sameLines(t, system+" "+q.Name+" "+v, plain, over)
+				}
+			}
+		}
+		if refused == 0 || taken == 0 {
+			t.Errorf("%s: %d values refused, %d taken", system, refused, taken)
+		}
+	}
+}
+
+// sameLines compares the files that two overlays of a root hold.
+func sameLines(t *testing.T, what string, want, got *Overlay) {
+	t.Helper()
+	for name, l := range got.put {
+		w := want.put[name]
+		if w == nil || !l.IsRegular() || l.meta || w.meta {
+			continue
+		}
+		a, b := lines(string(w.data)), lines(string(l.data))
+		if len(a) != len(b) {
+			t.Errorf("%s: %s has %d lines, not %d", what, name, len(b), len(a))
+			continue
+		}
+		changed := 0
+		for i := range a {
+			if a[i] != b[i] {
+				changed++
+			}
+		}
+		if changed > 2 {
+			t.Errorf("%s: %s: %d lines changed", what, name, changed)
+		}
+		if strings.HasSuffix(name, ".xml") {
+			if _, err := ParseBundle(l.data); err != nil {
+				t.Errorf("%s: %s: %v", what, name, err)
+			}
+		}
+	}
+}
+
 // wellFormed checks that every file of a layout has the structure that our writers give it.
 func wellFormed(t *testing.T, what string, l *Layout, root Root) {
 	t.Helper()
@@ -100,6 +180,12 @@ func wellFormed(t *testing.T, what string, l *Layout, root Root) {
 					t.Errorf("%s: %s: %q", what, e.Name, line)
 				}
 			}
+		case e.Name == "etc/fstab" || e.Name == "etc/crypttab": // of crypttab, no field is a value of a spec
+			for _, line := range lines(text) {
+				if n := len(strings.Fields(line)); n != map[string]int{"etc/fstab": 6, "etc/crypttab": 4}[e.Name] {
+					t.Errorf("%s: %s: %q", what, e.Name, line)
+				}
+			}
 		case e.Name == "etc/passwd" || e.Name == "etc/shadow" || e.Name == "etc/group":
 			for _, f := range records(text) {
 				if len(f) != map[string]int{"etc/passwd": 7, "etc/shadow": 9, "etc/group": 4}[e.Name] {
@@ -112,14 +198,53 @@ func wellFormed(t *testing.T, what string, l *Layout, root Root) {
 	if err != nil {
 		t.Errorf("%s: %v", what, err)
 	}
+	files["nftables.conf of the image"] = ""
+	if rules, err := l.nftables(); err != nil {
+		t.Errorf("%s: %v", what, err)
+	} else {
+		files["nftables.conf of the image"] = string(rules)
+	}
 	for name, text := range files {
+		form := dockForms[name]
+		if form == nil {
+			t.Fatalf("no form of %s", name)
+		}
 		for _, line := range lines(text) {
-			if name == "ipf.conf" && !ipfRule.MatchString(line) {
+			if !form.MatchString(line) {
 				t.Errorf("%s: %s: %q", what, name, line)
 			}
 		}
 	}
+	conf, err := l.Zonecfg(nil, "illumos")
+	if err != nil {
+		return // refused
+	}
+	for _, line := range lines(string(conf)) {
+		if !zonecfgForm.MatchString(line) {
+			t.Errorf("%s: zonecfg: %q", what, line)
+		}
+	}
 }
+
+// dockForms are the forms of all lines of the files of a dock.
+var dockForms = func() map[string]*regexp.Regexp {
+	const ports = `(\{ [0-9]+(, [0-9]+)* \})`
+	nft := regexp.MustCompile(`^(#.*|flush ruleset|table inet (isc|isc-@NAME@) \{|\tchain [a-z]+ \{|\t?\}|\t\ttype (filter|nat) hook [a-z]+ priority -?[0-9]+; policy (drop|accept);` +
+		`|\t\t(iif lo|oif lo|ct state [a-z,]+) (accept|drop)|\t\t(icmp|icmpv6) type \{ [a-z, -]+ \} accept|\t\t(tcp|udp) dport ` + ports + ` ct state new accept` +
+		`|\t\t[io]ifname "@PHYSICAL@" ((tcp|udp) dport ` + ports + ` accept|drop)|\t\tiifname "@OUTSIDE@" (tcp|udp) dport [0-9]+ dnat ip to @IP@:[0-9]+|\t\t.*ct state new.*accept)$`)
+	return map[string]*regexp.Regexp{
+		"ipf.conf":                   ipfRule,
+		"ipf6.conf":                  regexp.MustCompile(`^(#.*|(block|pass) (in|out) (log |quick )*(all|on lo0 all|proto ipv6-icmp all|proto (tcp|udp) from any to any port = [0-9]+( flags S)? keep state))$`),
+		"ipnat.conf":                 regexp.MustCompile(`^(#.*|rdr @OUTSIDE@ 0\.0\.0\.0/0 port [0-9]+ -> @IP@ port [0-9]+ (tcp|udp)|map @OUTSIDE@ @IP@/32 -> 0/32( portmap tcp/udp auto)?)$`),
+		"pf.conf":                    regexp.MustCompile(`^(#.*|set [a-z-]+ (on|skip on|.*)lo0|block log all|(block|pass) .*|match .*|rdr .*)$`),
+		"vnic.sh":                    regexp.MustCompile(`^(#.*|set -e|UPLINK=.*|dladm .*)$`),
+		"nftables.conf":              nft,
+		"nftables.conf of the image": nft,
+	}
+}()
+
+// zonecfgForm is the form of the lines of a command file of zonecfg(8).
+var zonecfgForm = regexp.MustCompile(`^(#.*|create.*|add [a-z-]+|end|verify|commit|(set|add) [a-z-]+[= ].*)?$`)
 
 // ipfRule is the form of all rules that we write for ipf(5).
 var ipfRule = regexp.MustCompile(`^(#.*|(block|pass) (in|out) (log |quick )*(all( with opt (lsrr|ssrr))?|on lo0 all|proto (tcp|udp) from any to any port = [0-9]+( flags S)? keep state))$`)
