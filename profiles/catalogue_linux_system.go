@@ -11,6 +11,9 @@ import (
 
 func join(words []string) string { return strings.Join(words, ", ") }
 
+// limitsConf is where pam_limits(8) is. The folder beside it says nothing: another control makes it.
+var limitsConf = []string{"etc/security/limits.conf", "usr/etc/security/limits.conf"}
+
 // linux returns a control of Linux alone.
 func linux(id, title, why string, refs []string, m Method) Control {
 	return Control{ID: id, Title: title, Why: why, Refs: refs, On: map[string]Method{Linux: m}}
@@ -94,7 +97,7 @@ var linuxSystemControls = []Control{
 			Edits: file("etc/audit/rules.d/99-isc-lock.rules", 0o640, "-e 2\n"),
 		}),
 	linux("L38", "A session has a bounded number of processes", "One program that forks for ever must not stop the others.",
-		[]string{"CIS Debian 5.4"}, snippet("etc/security/limits.d/isc-processes.conf", "* hard nproc 4096\n", "etc/security/limits.conf", "etc/security/limits.d")),
+		[]string{"CIS Debian 5.4"}, snippet("etc/security/limits.d/isc-processes.conf", "* hard nproc 4096\n", limitsConf...)),
 	linux("L39", "Accounts of shadow and passwd say the same", "A hash in passwd is read by everybody.",
 		[]string{"CIS Debian 7.2"}, Method{
 			How: "etc/passwd: no hash in field 2", Globs: []string{"etc/passwd"}, Needs: []string{"etc/shadow"},

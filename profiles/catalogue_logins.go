@@ -126,7 +126,7 @@ var loginControls = []Control{
 					})(p)
 				},
 			},
-			Linux: snippet("etc/security/limits.d/isc-sessions.conf", "* hard maxlogins ${max_sessions}\n", "etc/security/limits.conf", "etc/security/limits.d"),
+			Linux: snippet("etc/security/limits.d/isc-sessions.conf", "* hard maxlogins ${max_sessions}\n", limitsConf...),
 		},
 	},
 	{
@@ -157,7 +157,7 @@ var loginControls = []Control{
 		ID:    "E33",
 		Title: "No password is guessed at once",
 		Why:   "An account whose password is empty, its own name or one of the few that everybody tries is open to everybody.",
-		On: everywhere("etc/shadow: no hash ($1$, $5$, $6$ of crypt(3)) is of the account's name, of nothing, or of "+strings.Join(guesses[1:], ", "),
+		On: everywhere("etc/shadow: no hash ($1$, $5$, $6$ of crypt(3)) is of the account's name, of nothing, or of "+strings.Join(guesses[1:], ", ")+"; of yescrypt, bcrypt, scrypt and Sun's MD5 the report says that they were not tested",
 			[]string{"etc/shadow"}, nil, checkGuessable),
 	},
 	{

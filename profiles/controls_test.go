@@ -102,6 +102,56 @@ func sameAsOverlay(t *testing.T, base *image.Tree, s *Selection, want *image.Tre
 	}
 }
 
+// TestConverge: whatever file a root has not, applying all controls once is enough. One control must
+// not make what another one applies to.
+func TestConverge(t *testing.T) {
+	for os, profile := range map[string]string{Illumos: "isc-strict", Linux: "isc-linux"} {
+		p, err := Load(profile)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := p.Select(os, nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, without := range sortedKeys(violationsOf[os]) {
+			tree := violating(t, os)
+			if err := tree.Remove(strings.TrimSuffix(without, "/")); err != nil {
+				t.Fatal(err)
+			}
+			if err := Apply(tree, s, epoch); err != nil {
+				t.Errorf("%s without %s: %v", os, without, err)
+				continue
+			}
+			once := dump(t, tree)
+			if err := Apply(tree, s, epoch.AddDate(1, 0, 0)); err != nil {
+				t.Errorf("%s without %s, again: %v", os, without, err)
+				continue
+			}
+			if twice := dump(t, tree); twice != once {
+				t.Errorf("%s without %s: a second time changes\n%s", os, without, difference(once, twice))
+			}
+		}
+	}
+}
+
+// difference returns the lines that only one of two texts has.
+func difference(a, b string) string {
+	var out strings.Builder
+	for _, side := range []struct{ sign, text, other string }{{"-", a, b}, {"+", b, a}} {
+		has := map[string]bool{}
+		for line := range strings.Lines(side.other) {
+			has[line] = true
+		}
+		for line := range strings.Lines(side.text) {
+			if !has[line] {
+				out.WriteString(side.sign + line)
+			}
+		}
+	}
+	return out.String()
+}
+
 // TestControls proves the whole catalogue: every control is found violated where it is, applying
 // it is enough, and applying it again changes nothing.
 func TestControls(t *testing.T) {
