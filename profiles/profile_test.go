@@ -416,6 +416,23 @@ func TestLive(t *testing.T) {
 	if g := s.Globs(); !slices.Contains(g, "etc/ssh/sshd_config") || slices.Contains(g, "etc/ssh/ssh_host_*") || !slices.IsSorted(g) {
 		t.Errorf("globs %q", g)
 	}
+	p, err := Load("stig-solaris11")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := p.Select(Illumos, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := Audit(violating(t, Illumos), all.Live(), today)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, rule := range r.Rules {
+		if strings.Contains(rule.Reason, "does not hold control") {
+			t.Errorf("%s of a machine: %s", rule.ID, rule.Reason)
+		}
+	}
 }
 
 // TestFindings: what a finding says.

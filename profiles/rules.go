@@ -85,8 +85,12 @@ func (s *Selection) ruled(report *Report) []Ruled {
 		out := Ruled{ID: r.ID, Status: r.Status, Controls: r.Controls, Reason: r.Reason}
 		for _, id := range r.Controls {
 			c := result[id]
-			if known := ControlByID(id); c == nil && known != nil && known.Absent[s.os] != "" {
+			switch known := ControlByID(id); {
+			case c != nil || known == nil:
+			case known.Absent[s.os] != "":
 				c = &Result{Status: NotApplicable, Reason: known.Absent[s.os]}
+			case s.live && known.Scope == ImageOnly:
+				c = &Result{Status: NotApplicable, Reason: "control " + id + " is for images: a running machine does not show it"}
 			}
 			if c == nil {
 				out.Status, out.Reason = Fail, "the profile does not hold control "+id

@@ -19,6 +19,7 @@ type Selection struct {
 	value   map[string]string
 	waivers []image.Waiver
 	rules   []Rule
+	live    bool // of a machine
 }
 
 // Select joins the profile with parameters and waivers for an operating system. Unknown names,
@@ -108,6 +109,7 @@ func (s *Selection) Controls() []*Control {
 // a machine, or resetting its SMF repository, must not reach a live one.
 func (s *Selection) Live() *Selection {
 	live := *s
+	live.live = true
 	live.ids = slices.DeleteFunc(slices.Clone(s.ids), func(id string) bool { return ControlByID(id).Scope == ImageOnly })
 	return &live
 }
