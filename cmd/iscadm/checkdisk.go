@@ -30,7 +30,7 @@ func (f *diskFlags) flags(c *cobra.Command) {
 	fl.StringArrayVar(&f.disks, "disk", nil, "compare the disk of a virtual machine, a `FILE` or device, with the image REF (repeatable)")
 	fl.StringVar(&f.format, "format", "", "`FORMAT` that the hypervisor has the disk in: raw, qcow2, vmdk, vdi, vhd; default by the suffix of its name, else raw")
 	fl.StringVar(&f.artifact, "artifact", "", "the disk is that of the artifact `NAME`; default any of the image")
-	fl.BoolVar(&f.unsigned, "unsigned", false, "without keys and policy: believe an image in a registry that nobody has signed, at your own risk")
+	unsignedFlag(c, &f.unsigned)
 	f.trustFlags.flags(c)
 	for _, other := range []string{"all", "full", "learn", "jobs"} {
 		c.MarkFlagsMutuallyExclusive("disk", other)
@@ -102,39 +102,19 @@ func noDisk(err error) error {
 }
 
 // vouchedDisk verifies an image that disks are compared with. It is in use, so that its release has
-// expired, or was revoked, is a finding about each disk, as about an instance. Nothing is acquired:
-// that the host has a newer release of it is no reason.
+// expired, or was revoked, is a finding about each disk, as about an instance.
 func (a *app) vouchedDisk(ctx context.Context, name string, m *registry.Image, store registry.Store, f *checkFlags) ([]host.Finding, bool, error) {
-	ref, err := registry.Parse(name)
-	if err != nil {
-		return nil, false, badInput(err)
-	}
-	_, state, dir, err := a.existingHost(ctx, f.state)
-	if err != nil {
-		return nil, false, err
-	}
-	policy, err := f.disk.load(ctx, dir, state)
-	switch {
-	case err != nil:
-		return nil, false, err
-	case policy == nil && ref.Place == registry.InRegistry && !f.disk.unsigned:
-		return nil, false, notVouched(ref)
-	case policy == nil:
-		a.notef("%s %s: nobody's signature was asked for\n", m.Config.Name, m.Config.Version)
-		return nil, true, nil
-	}
-	_, err = signing.Verify(input(ctx, store, ref, m.Digest(), m.Config.Name, policy, state))
+	unverified, err := a.trusted(ctx, name, m, store, f.state, &f.disk.trustFlags, f.disk.unsigned)
 	var refused *signing.Error
-	if err == nil || !errors.As(err, &refused) {
-		return nil, false, err
+	if errors.As(err, &refused) {
+		switch refused.Reason {
+		case signing.ReasonExpired, signing.ReasonAge:
+			return []host.Finding{{Path: "/", Kind: host.Expired, What: refused.Error()}}, false, nil
+		case signing.ReasonRevoked:
+			return []host.Finding{{Path: "/", Kind: host.Revoked, What: refused.Error()}}, false, nil
+		}
 	}
-	switch refused.Reason {
-	case signing.ReasonExpired, signing.ReasonAge:
-		return []host.Finding{{Path: "/", Kind: host.Expired, What: err.Error()}}, false, nil
-	case signing.ReasonRevoked:
-		return []host.Finding{{Path: "/", Kind: host.Revoked, What: err.Error()}}, false, nil
-	}
-	return nil, false, fmt.Errorf("%s: %w", ref, err)
+	return nil, unverified, err
 }
 
 // checkDisk compares one disk, and completes what is told of it.

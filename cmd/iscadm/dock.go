@@ -17,7 +17,9 @@ import (
 )
 
 type dockFlags struct {
+	trustFlags
 	state    stateFlag
+	unsigned bool
 	instance string
 	values   map[string]*string // by name of the token
 	output   string
@@ -33,7 +35,8 @@ rules of packet filters, the command that makes its interface, the configuration
 its zone. The values are those of the flags, else those that the instance was cloned
 with (clone --net, --site); an interface is called after the instance. They are checked,
 so that none can break out of a file, and if one is missing nothing is written: what is
-half filled in must not be loaded.`,
+half filled in must not be loaded. As the host's root goes by these files, the image
+is verified first, as by pull.`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			for name, v := range f.values {
@@ -45,6 +48,8 @@ half filled in must not be loaded.`,
 		},
 	}
 	f.state.flags(c)
+	f.trustFlags.flags(c)
+	unsignedFlag(c, &f.unsigned)
 	c.Flags().StringVar(&f.instance, "instance", "", "`NAME` of the instance, which need not be one of this host")
 	for _, t := range profiles.Tokens {
 		if t.Name != "name" && t.Name != "ip" {
@@ -62,6 +67,9 @@ func (a *app) dock(ctx context.Context, ref string, only []string, f *dockFlags)
 		return err
 	}
 	defer store.Close()
+	if _, err := a.trusted(ctx, ref, m, store, f.state, &f.trustFlags, f.unsigned); err != nil {
+		return err
+	}
 	files, err := dockFiles(ctx, m)
 	if err != nil {
 		return err

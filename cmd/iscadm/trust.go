@@ -94,6 +94,38 @@ func (t *trustFlags) trust(ctx context.Context) (builder.Trust, error) {
 	}, nil
 }
 
+// unsignedFlag is that of verbs that go by an image and acquire nothing.
+func unsignedFlag(c *cobra.Command, to *bool) {
+	c.Flags().BoolVar(to, "unsigned", false, "without keys and policy: believe an image in a registry that nobody has signed, at your own risk")
+}
+
+// trusted verifies an image that is gone by and not acquired: that the host has a newer release of it is no
+// reason against it. It returns true, and notes it, if nobody was to vouch for it. Refusals are a [signing.Error].
+func (a *app) trusted(ctx context.Context, name string, m *registry.Image, store registry.Store, at stateFlag, trust *trustFlags, unsigned bool) (bool, error) {
+	ref, err := registry.Parse(name)
+	if err != nil {
+		return false, badInput(err)
+	}
+	_, state, dir, err := a.existingHost(ctx, at)
+	if err != nil {
+		return false, err
+	}
+	policy, err := trust.load(ctx, dir, state)
+	switch {
+	case err != nil:
+		return false, err
+	case policy == nil && ref.Place == registry.InRegistry && !unsigned:
+		return false, notVouched(ref)
+	case policy == nil:
+		a.notef("%s %s: nobody's signature was asked for\n", m.Config.Name, m.Config.Version)
+		return true, nil
+	}
+	if _, err = signing.Verify(input(ctx, store, ref, m.Digest(), m.Config.Name, policy, state)); err != nil {
+		return false, fmt.Errorf("%s: %w", ref, err)
+	}
+	return false, nil
+}
+
 // A policyError is all that is wrong with a policy file.
 type policyError struct {
 	name  string
