@@ -88,10 +88,7 @@ volume {
   size = "1GiB"
 }
 
-mutable {
-  paths = ["/var/log/**"]
-  rule  = "any"
-}
+# Without a mutable block, what any running instance writes is no drift: logs, its machine id, host keys.
 
 zone {
   brand       = "lx"

@@ -88,10 +88,8 @@ volume {
   size = "1GiB"
 }
 
-mutable {
-  paths = ["/var/log/**", "/var/svc/log/**"]
-  rule  = "any"
-}
+# Without a mutable block, what any running zone writes is no drift: its SMF repository, logs, host keys. What
+# the service writes besides is named in such blocks, and image.mutable_defaults = true keeps the rest.
 
 zone {
   brand       = "illumos"

@@ -11,7 +11,7 @@ var defaultMutables = map[string][]Mutable{
 			"/etc/svc/repository.db", "/etc/svc/repository-*", "/etc/svc/volatile/*/**", "/etc/svc/profile/platform.xml",
 			"/etc/mnttab", "/etc/nodename", "/etc/inet/hosts", "/etc/ipadm/*", "/etc/dladm/*", "/etc/dhcp/*.dhc",
 			"/etc/ssh/ssh_host_*_key", "/etc/ssh/ssh_host_*_key.pub",
-			"/etc/cron.d/FIFO", "/var/adm/utmpx", "/var/adm/lastlog", "/var/run/*/**", "/system/volatile/*/**",
+			"/etc/cron.d/FIFO", "/var/adm/utmpx", "/var/adm/lastlog", "/var/run/*/**", "/system/volatile/*/**", "/etc/isc", "/etc/isc/identity", "/etc/isc/identified",
 			"/var/spool/mqueue/*", "/var/spool/clientmqueue/*",
 		}},
 		{Rule: "append", Paths: []string{
@@ -23,6 +23,7 @@ var defaultMutables = map[string][]Mutable{
 			"/etc/svc/repository.db", "/etc/svc/repository-*", "/etc/svc/profile/platform.xml", "/etc/mnttab", "/etc/inet/hosts", "/etc/ipadm/*",
 			"/etc/dladm/*", "/etc/dhcp/*.dhc", "/etc/nsswitch.conf", "/etc/resolv.conf", "/etc/ssh/ssh_host_*_key", "/etc/ssh/ssh_host_*_key.pub",
 			"/etc/cron.d/FIFO", "/var/adm/utmpx", "/var/adm/lastlog", "/var/run/*/**", "/system/volatile/*/**", "/var/share/*/**",
+			"/etc/isc", "/etc/isc/identity", "/etc/isc/identified", "/etc/svc/profile/node/isc-identity.xml",
 			"/var/spool/mqueue/*", "/var/spool/clientmqueue/*",
 		}},
 		{Rule: "append", Paths: []string{
@@ -36,6 +37,7 @@ var defaultMutables = map[string][]Mutable{
 			"/var/.updated", "/var/cache/ldconfig/aux-cache", "/var/lib/chrony/*", "/var/lib/dhcp/*", "/var/lib/dhcpcd/*", "/var/lib/logrotate/*",
 			"/var/lib/systemd/random-seed", "/var/lib/systemd/catalog/database", "/var/lib/systemd/timers/*", "/var/lib/systemd/timesync/*",
 			"/var/log/journal/*/**", "/var/log/lastlog", "/var/log/faillog",
+			"/etc/isc", "/etc/isc/identity", "/etc/isc/identified",
 		}},
 		{Rule: "append", Paths: []string{"/var/log/*/**"}},
 	},

@@ -61,15 +61,19 @@ scratch { # encrypted under a key that dies at shutdown
   size = "1GiB"
 }
 
-# What outlives a reset, and what may differ from the golden content.
+# What outlives a reset.
 # volume {
 #   path = "/var/lib/app"
 #   size = "10GiB"
 # }
-mutable {
-  paths = ["/var/log/**", "/var/svc/log/**"]
-  rule  = "any" # any, append, or reset: put back at every reset
-}
+
+# What may differ from the golden content. Without such a block it is what any running instance writes; with
+# one, image.mutable_defaults = true keeps that.
+# mutable {
+#   paths = ["/var/cache/app/**"]
+#   rule  = "any" # any, append, or reset: put back at every reset
+# }
+
 
 # The artifacts.
 zone {
