@@ -29,7 +29,7 @@ type State struct {
 	Writes  map[string]string // the error of writing to a directory, or empty
 	Exists  map[string]bool   // files that a run before may have left
 	Machine string
-	Content map[string]string // of files, or the error of reading them
+	Content map[string]string // SHA-256 of the test's files, or the error of reading them
 }
 
 // places are where files are written, marks what is in them.
@@ -51,7 +51,11 @@ func look() State {
 	for _, n := range names {
 		s.Mapped[read(n)] = read(filepath.Join(filepath.Dir(n), "uuid"))
 	}
-	s.Verity = status("root")
+	s.Verity = status("root") // before what may be damaged is read
+	contents, _ := filepath.Glob("/usr/lib/isc/[bh]*")
+	for _, name := range contents {
+		s.Content[name] = digest(name)
+	}
 	for _, dir := range places {
 		name := filepath.Join(dir, "left-behind")
 		_, err := os.Stat(name)
@@ -106,9 +110,6 @@ func digest(name string) string {
 func main() {
 	if os.Getpid() == 1 {
 		s := look()
-		for _, name := range os.Args[1:] {
-			s.Content[name] = digest(name)
-		}
 		b, err := json.Marshal(s)
 		if err != nil {
 			b = []byte(err.Error())
