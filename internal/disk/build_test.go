@@ -397,7 +397,8 @@ more LABEL=more none luks
 		{"all", "# what is mounted\ntmpfs /dev/shm tmpfs nodev,nosuid,noexec 0 0\n/dev/mapper/more /srv ext4 nofail 0 2\n", "more LABEL=more none luks\n", options("amd64")},
 		{
 			"root alone", strings.Join(append(strings.SplitAfter(fstab, "\n")[:1:1], strings.SplitAfter(fstab, "\n")[4:]...), ""),
-			strings.Join(strings.SplitAfter(crypttab, "\n")[1:], ""), Options{Arch: "amd64", Hardware: []Hardware{AHCI}},
+			strings.Join(strings.SplitAfter(crypttab, "\n")[1:], ""),
+			Options{Arch: "amd64", Hardware: []Hardware{AHCI}},
 		},
 	} {
 		root := bootRoot("amd64")
