@@ -28,9 +28,8 @@ func (p *Profile) Select(os string, set map[string]string, waivers []image.Waive
 	s := &Selection{profile: p.Name, os: os, ids: p.Controls[os], rules: p.Rules, value: map[string]string{}}
 	var errs []error
 	if !slices.Contains(Platforms, os) {
-		errs = append(errs, fmt.Errorf("no operating system %q%s", os, didYouMean(os, Platforms)))
-	}
-	if _, ok := p.Controls[os]; !ok && len(p.Controls) > 0 {
+		errs = append(errs, fmt.Errorf("no operating system %q (there are %s)%s", os, strings.Join(Platforms, ", "), didYouMean(os, Platforms)))
+	} else if _, ok := p.Controls[os]; !ok && len(p.Controls) > 0 {
 		errs = append(errs, fmt.Errorf("profile %q is for %s, not for %s", p.Name, strings.Join(sortedKeys(p.Controls), ", "), os))
 	}
 	for _, c := range Controls {
