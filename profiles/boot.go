@@ -54,7 +54,7 @@ func bootGlobs(os string) []string {
 	return slices.Concat(manifestGlobs, profileFiles, []string{"etc/svc/profile/*.xml", "etc/inet/services", "etc/services", "etc/ssh/sshd_config"})
 }
 
-// known are the ports of servers by service or unit, without instance and suffix.
+// known are the ports of servers by service, or instance of one, or unit without suffix.
 var known = map[string][]string{
 	"application/cups/scheduler":      {"631/tcp"},
 	"application/management/net-snmp": {"161/udp"},
@@ -69,7 +69,9 @@ var known = map[string][]string{
 	"network/smb/server":              {"445/tcp"},
 	"network/smtp":                    {"25/tcp", "587/tcp"},
 	"network/ssh":                     {"22/tcp"},
+	"system/rad:remote":               {"12302/tcp"}, // of Solaris
 	"system/system-log":               {"514/udp"},
+	"system/webui/server":             {"6787/tcp"}, // of Solaris
 
 	"apache2":         {"80/tcp"},
 	"avahi-daemon":    {"5353/udp"},
@@ -80,6 +82,8 @@ var known = map[string][]string{
 	"named":           {"53/tcp", "53/udp"},
 	"nfs-server":      {"2049/tcp"},
 	"nginx":           {"80/tcp"},
+	"ntp":             {"123/udp"},
+	"ntpsec":          {"123/udp"},
 	"postfix":         {"25/tcp"},
 	"rpcbind":         {"111/tcp", "111/udp"},
 	"smbd":            {"445/tcp"},
@@ -128,7 +132,11 @@ func (s *SMF) boot(root Root) ([]BootService, error) {
 					return nil, err
 				}
 			default:
-				b.Ports = slices.Clone(known[name])
+				ports, ok := known[name+":"+inst.Name]
+				if !ok {
+					ports = known[name]
+				}
+				b.Ports = slices.Clone(ports)
 			}
 			all = append(all, b)
 		}

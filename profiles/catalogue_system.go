@@ -3,6 +3,7 @@ package profiles
 import (
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/goldenisc/packer-plugin-isc/image"
@@ -17,6 +18,9 @@ var illumosOff = []string{
 	"network/sendmail-client", "network/smtp:sendmail", "system/filesystem/autofs", "system/filesystem/rmvolmgr",
 	"system/hal", "system/picl", "system/power",
 }
+
+// solarisOff are those of Solaris, which also lets itself be administered from elsewhere.
+var solarisOff = append(slices.Clone(illumosOff), "system/rad:remote", "system/webui/server")
 
 // linuxOff are units that are masked where they are installed.
 var linuxOff = []string{
@@ -40,6 +44,7 @@ var serviceControls = []Control{
 		}},
 		On: map[string]Method{
 			Illumos: {How: "disabled: " + strings.Join(illumosOff, ", "), SMF: disable(illumosOff...)},
+			Solaris: {How: "disabled: " + strings.Join(solarisOff, ", "), SMF: disable(solarisOff...)},
 			Linux: {
 				How:   "masked where installed: " + strings.Join(linuxOff, ", "),
 				Globs: []string{"usr/lib/systemd/system/*", "etc/systemd/system/*"},

@@ -4,6 +4,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -238,5 +239,21 @@ func TestCompareServices(t *testing.T) {
 	}
 	if want := "a opens 1/tcp → nothing\nb no longer started at boot\nd started at boot, opens 2/udp\n"; got != want {
 		t.Errorf("got\n%s", got)
+	}
+}
+
+// TestBootInstances: instances of one service open different ports, and Solaris's are switched off.
+func TestBootInstances(t *testing.T) {
+	tree := newTree(t, map[string]string{manifestDir + "/rad.xml": smfDocument + "<service_bundle type='manifest' name='rad'><service name='system/rad' type='service' version='1'>" +
+		"<instance name='local' enabled='true'/><instance name='remote' enabled='true'/></service></service_bundle>"})
+	want := []BootService{{ID: "svc:/system/rad:local"}, {ID: "svc:/system/rad:remote", Ports: []string{"12302/tcp"}}}
+	if got, err := BootServices(tree, Solaris); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("got %v, %v", got, err)
+	}
+	if err := Apply(tree, only(t, Solaris, "C01"), epoch); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := BootServices(tree, Solaris); err != nil || !reflect.DeepEqual(got, want[:1]) {
+		t.Errorf("hardened: got %v, %v", got, err)
 	}
 }
