@@ -180,7 +180,7 @@ func secureBoot(t *testing.T, dir, name, until string) string {
 	log := filepath.Join(cache, "secureboot-"+name+".log")
 	os.Remove(log)
 	runIn(t, dir, "cp /usr/share/OVMF/OVMF_VARS_4M.snakeoil.fd vars.fd && cp second.qcow2 rest.qcow2")
-	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute) // an emulated processor on a busy host
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute) // an emulated processor on a busy host
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", "-M", "q35,smm=on", "-accel", "tcg", "-cpu", "max", "-smp", "2", "-m", "512",
 		"-display", "none", "-monitor", "none", "-no-reboot", "-nodefaults", "-serial", "file:"+log,
