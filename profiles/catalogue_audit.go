@@ -53,7 +53,7 @@ var trailControls = []Control{
 				How: "system/auditd:default policy/cnt = false, policy/ahlt = true",
 				SMF: properties("system/auditd", "default", "policy", "cnt", "boolean", "false", "ahlt", "boolean", "true"),
 			},
-			Linux: needed(setAssignment, "etc/audit/auditd.conf", "disk_full_action", "HALT", "disk_error_action", "HALT"),
+			Linux: needed(setAudit, "etc/audit/auditd.conf", "disk_full_action", "HALT", "disk_error_action", "HALT"),
 		},
 	},
 	{
@@ -72,7 +72,7 @@ var trailControls = []Control{
 				SMF: properties("system/auditd", "default", "audit_binfile", "p_dir", "astring", "/var/audit",
 					"p_minfree", "count", "${audit_free_percent}", "p_fsize", "count", "${audit_file_bytes}"),
 			},
-			Linux: needed(setAssignment, "etc/audit/auditd.conf", "max_log_file", "${audit_file_megabytes}",
+			Linux: needed(setAudit, "etc/audit/auditd.conf", "max_log_file", "${audit_file_megabytes}",
 				"max_log_file_action", "ROTATE", "space_left_action", "SYSLOG"),
 		},
 	},
@@ -89,7 +89,7 @@ var trailControls = []Control{
 				How:   "var/log/audit 0700 root:root; etc/audit/auditd.conf: log_group root",
 				Globs: []string{"var/log/audit", "etc/audit/auditd.conf"}, Needs: auditd,
 				Edits: all(directory("var/log/audit", 0o700), editFile("etc/audit/auditd.conf", func(text string) (string, error) {
-					return setAssignment(text, "log_group", "root"), nil
+					return setAudit(text, "log_group", "root"), nil
 				})),
 			},
 		},
@@ -125,7 +125,7 @@ var trailControls = []Control{
 				Globs: []string{"etc/mail/aliases"},
 				Edits: alias("audit_warn", "root"),
 			},
-			Linux: needed(setAssignment, "etc/audit/auditd.conf", "action_mail_acct", "root"),
+			Linux: needed(setAudit, "etc/audit/auditd.conf", "action_mail_acct", "root"),
 		},
 	},
 	{

@@ -56,6 +56,28 @@ func setAssignment(text, key, value string) string {
 	return keepIfSame(text, l)
 }
 
+// setAudit sets "key = value" as in auditd.conf(5), like setAssignment: without the blanks auditd does
+// not start.
+func setAudit(text, key, value string) string {
+	l := lines(text)
+	quoted := regexp.QuoteMeta(key)
+	set := regexp.MustCompile(`^\s*` + quoted + `\s*=`)
+	want := key + " = " + value
+	found := false
+	for i, line := range l {
+		if set.MatchString(line) {
+			found = true
+			if strings.Join(strings.Fields(line), " ") != want {
+				l[i] = want
+			}
+		}
+	}
+	if !found {
+		l = replaceOrAppend(l, regexp.MustCompile(`^#\s?`+quoted+`\s*=`), want)
+	}
+	return keepIfSame(text, l)
+}
+
 // setDefinition sets "KEY value" as in login.defs, like setAssignment.
 func setDefinition(text, key, value string) string {
 	l := lines(text)
