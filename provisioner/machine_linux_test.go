@@ -318,7 +318,7 @@ func (l *lost) Run(ctx context.Context, c remote.Command) error {
 // TestHardenLost loses the connection at a write, and finds the machine as it was once there is another.
 func TestHardenLost(t *testing.T) {
 	s := baseline(t)
-	for n := 1; n < 200; n += 17 {
+	for n := 1; n < 200; n += 5 {
 		dir := folder(t)
 		before := state(t, dir)
 		again := 0
@@ -328,7 +328,7 @@ func TestHardenLost(t *testing.T) {
 		}}
 		_, _, err := provisioner.Harden(t.Context(), &lost{left: n}, profiles.Linux, s, o)
 		if err == nil {
-			if n < 34 {
+			if n < 11 {
 				t.Errorf("write %d was not lost", n)
 			}
 			return
