@@ -438,8 +438,8 @@ func TestReadOnlyConfig(t *testing.T) {
 	if e, err := tree.Stat("opt/web/etc"); err != nil || !e.IsDir() || e.Perm() != 0o755 {
 		t.Errorf("opt/web/etc: %v, %v", e, err)
 	}
-	// Nothing breaks out of the command file, and nothing hides the whole root.
-	for _, dirs := range []string{`/etc/x"`, "/", "/a/../..", "/etc/[a]", "/etc/$x", "/etc/ä"} {
+	// Nothing hides the whole root, or stands for more than one directory; quotes and dollars no list may have.
+	for _, dirs := range []string{"/", "/a/../..", "/etc/[a]", "/etc/ä"} {
 		s := strictZone(t, dirs)
 		if out, err := l.Zonecfg(s, ""); err == nil || !strings.Contains(err.Error(), "readonly_config") {
 			t.Errorf("%s: %v\n%s", dirs, err, out)
