@@ -84,7 +84,7 @@ func TestRealMachine(t *testing.T) {
 		}
 		for _, want := range []string{
 			`"/usr/bin/ping -i 60"`, "$TARGET is replaced", "/usr/bin/ping", "package iputils-ping", "libcap.so.2", "package libc6", "ld-linux-x86-64.so.2",
-			`user        = "www-data"`, "not carried over: EnvironmentFile=-/etc/default/pinger", "CAP_NET_RAW", `"/var/lib/pinger"`, "Packages: ",
+			`user        = "www-data"`, "not carried over: EnvironmentFile=-/etc/default/pinger", `privileges = ["basic", "net_icmpaccess"]`, `"/var/lib/pinger"`, "Packages: ",
 		} {
 			if !bytes.Contains(text, []byte(want)) {
 				t.Errorf("adopt %s: the spec does not hold %q:\n%s", root, want, text)
