@@ -30,6 +30,10 @@ if ((${#missing[@]})); then
 fi
 
 cache=${XDG_CACHE_HOME:-${HOME:?}/.cache}/iscadm-ci
+# Two that build the same at once would fail.
+mkdir -p "$cache"
+exec 9>"$cache/lock"
+flock 9
 for m in "${modules[@]}"; do
   dir=$cache/${m##*/}
   name=${m##*/}

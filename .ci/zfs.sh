@@ -38,6 +38,15 @@ need() {
   apt-get -o DPkg::Lock::Timeout=600 install -y -q --no-install-recommends "${missing[@]}" >>"$cache/log" 2>&1
 }
 
+# once FUNCTION makes what all share, such as userland and guest: tests of several packages ask for it at
+# the same time.
+once() {
+  exec 9>"$cache/lock"
+  flock 9
+  "$1"
+  exec 9>&-
+}
+
 fuse() {
   need /sbin/zfs-fuse zfs-fuse
   # The daemon opens every pool in its cache file, wherever it is in use: it sees only its own.
@@ -99,7 +108,7 @@ END
 
 # tool NAME ARG… runs one of those programs.
 tool() {
-  userland
+  once userland
   local name=$1
   shift
   "$lib/ld-linux-x86-64.so.2" --library-path "$lib" "$user/usr/sbin/$name" "$@"
@@ -233,7 +242,7 @@ vm() {
   done
   script=$1
   shift
-  guest
+  once guest
   t=$(mktemp -d)
   # shellcheck disable=SC2064 # t is local
   trap "rm -rf '$t'" EXIT
@@ -278,7 +287,7 @@ case $verb in
   zdb) tool zdb "$@" ;;
   prepare)
     need /sbin/zfs-fuse zfs-fuse
-    guest
+    once guest
     ;;
   *)
     sed -n '2,18s/^# \{0,1\}//p' "$0" >&2
