@@ -25,8 +25,8 @@ type inputError struct{ error }
 func (inputError) Is(target error) bool { return target == ErrInput }
 func (e inputError) Unwrap() error      { return e.error }
 
-// input makes err one of the input, if it is one.
-func input(err error) error {
+// Input makes err, if it is one, an [ErrInput] that keeps its words.
+func Input(err error) error {
 	if err == nil {
 		return nil
 	}
@@ -40,7 +40,7 @@ func OpenBase(ctx context.Context, s *Spec, b BuildOptions) (*image.Tree, image.
 	base := image.Base{Source: s.Base.Source}
 	loc, err := ParseSource(s.Base.Source, s.Dir)
 	if err != nil {
-		return nil, base, input(fmt.Errorf("base %q: %w", s.Base.Source, err))
+		return nil, base, Input(fmt.Errorf("base %q: %w", s.Base.Source, err))
 	}
 	if o.Limits.Bytes, err = s.Base.Limit(); err != nil {
 		return nil, base, fmt.Errorf("base: max_size: %w", err)

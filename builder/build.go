@@ -97,7 +97,7 @@ func prepare(ctx context.Context, s *Spec, o BuildOptions, t *image.Tree, base i
 		return nil, fmt.Errorf("base %q: %w", base.Source, err)
 	}
 	if err := s.CheckBase(facts); err != nil {
-		return nil, input(err)
+		return nil, Input(err)
 	}
 	base.Release = facts.Release
 	created := o.Created
@@ -123,7 +123,7 @@ func prepare(ctx context.Context, s *Spec, o BuildOptions, t *image.Tree, base i
 	}
 	selection, err := s.selection()
 	if err != nil {
-		return nil, input(err)
+		return nil, Input(err)
 	}
 	if err := profiles.Apply(t, selection, created); err != nil {
 		return nil, err
@@ -254,7 +254,7 @@ func (e *editor) remove(r *Remove) error {
 			err = errors.New("nothing in the base matches")
 		}
 		if err != nil {
-			return input(fmt.Errorf("remove %q: %w", pattern, err))
+			return Input(fmt.Errorf("remove %q: %w", pattern, err))
 		}
 		for _, name := range names {
 			if err := e.tree.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -456,7 +456,7 @@ func choose(blocks []KindBlock, only []string) ([]KindBlock, error) {
 	}
 	for _, id := range only {
 		if !slices.Contains(ids, id) {
-			return nil, input(fmt.Errorf("the spec has no artifact %q.%s", id, hcltext.Suggest(id, ids)))
+			return nil, Input(fmt.Errorf("the spec has no artifact %q.%s", id, hcltext.Suggest(id, ids)))
 		}
 	}
 	return chosen, nil

@@ -16,7 +16,7 @@ func SourceDate() (time.Time, error) {
 	}
 	sec, err := strconv.ParseInt(v, 10, 64)
 	if err != nil || sec < 0 || sec > 1<<33-1 {
-		return time.Time{}, input(fmt.Errorf("SOURCE_DATE_EPOCH: %q is not a number of seconds", v))
+		return time.Time{}, Input(fmt.Errorf("SOURCE_DATE_EPOCH: %q is not a number of seconds", v))
 	}
 	return time.Unix(sec, 0).UTC(), nil
 }

@@ -100,7 +100,7 @@ func (c *CapturedDisk) open(ctx context.Context, d *DiskSource, name string, p i
 func (d *DiskSource) image(ctx context.Context, name string) (*ovf.Image, error) {
 	i, err := ovf.OpenImage(ctx, name, ovf.Format(d.Format))
 	if err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, os.ErrPermission) {
-		err = input(err)
+		err = Input(err)
 	}
 	return i, err
 }
@@ -203,7 +203,7 @@ func prepareCaptured(ctx context.Context, s *Spec, o BuildOptions, d *CapturedDi
 	if o.Provision != nil {
 		changed, err := o.Provision(ctx, t, created)
 		if err == nil && changed {
-			err = input(errors.New("provisioners have no root to work on: a captured disk stays as it is"))
+			err = Input(errors.New("provisioners have no root to work on: a captured disk stays as it is"))
 		}
 		if err != nil {
 			return nil, err
@@ -212,7 +212,7 @@ func prepareCaptured(ctx context.Context, s *Spec, o BuildOptions, d *CapturedDi
 	t.Freeze(created)
 	selection, err := s.selection()
 	if err != nil {
-		return nil, input(err)
+		return nil, Input(err)
 	}
 	report, err := profiles.Audit(t, selection, o.Today)
 	if err != nil {

@@ -223,13 +223,13 @@ func (g *Guest) build(ctx context.Context, src *Source, machine []disk.Hardware)
 		err = started(src)
 	}
 	if err != nil {
-		return nil, input(err)
+		return nil, Input(err)
 	}
 	o.Progress = func(done, total int64) { src.Progress.Report("hash", done, total) }
 	guest, err := disk.Build(ctx, objects(src.Tree), o)
 	if err != nil {
 		if problem := (*disk.Problem)(nil); errors.As(err, &problem) {
-			return nil, input(err)
+			return nil, Input(err)
 		}
 		return nil, err
 	}

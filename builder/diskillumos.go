@@ -125,19 +125,19 @@ func loader(t *image.Tree, arch string, bios bool) (*disk.Loader, error) {
 func (g *Guest) buildIllumos(ctx context.Context, src *Source) (*virtualDisk, error) {
 	l, err := loader(src.Tree, src.Spec.Image.Arch, g.bios)
 	if err != nil {
-		return nil, input(err)
+		return nil, Input(err)
 	}
 	r := rootPool{name: defaultPool, ashift: defaultAshift, path: "/dev/dsk/c1t0d0s1"}
 	if g.Size != "" {
 		size, err := profiles.ParseSize(g.Size)
 		if err != nil {
-			return nil, input(err)
+			return nil, Input(err)
 		}
 		if size%(1<<20) != 0 {
-			return nil, input(fmt.Errorf("size %d: not whole MiB", size))
+			return nil, Input(fmt.Errorf("size %d: not whole MiB", size))
 		}
 		if r.size = l.PoolRoom(size); r.size <= 0 {
-			return nil, input(fmt.Errorf("size %d: a disk needs %d bytes and the pool", size, l.DiskSize(0)))
+			return nil, Input(fmt.Errorf("size %d: a disk needs %d bytes and the pool", size, l.DiskSize(0)))
 		}
 	} else {
 		// What its services make at the first start takes its place in the pool.
@@ -158,7 +158,7 @@ func (g *Guest) buildIllumos(ctx context.Context, src *Source) (*virtualDisk, er
 			}
 			n, err := profiles.ParseSize(text)
 			if err != nil {
-				return nil, input(err)
+				return nil, Input(err)
 			}
 			r.more += n
 		}
@@ -174,7 +174,7 @@ func (g *Guest) buildIllumos(ctx context.Context, src *Source) (*virtualDisk, er
 	system, parts, err := disk.BuildPool(p, l)
 	if err != nil {
 		if problem := (*disk.Problem)(nil); errors.As(err, &problem) {
-			err = input(err)
+			err = Input(err)
 		}
 		return nil, errors.Join(err, pool.Close())
 	}

@@ -224,7 +224,7 @@ func (o *OVA) Write(ctx context.Context, id string, src *Source, to *registry.St
 	opt := ovf.Options{Manifest: ovf.Digest(o.Manifest), ModTime: src.Created}
 	if o.Key != "" {
 		if opt.Key, opt.Certificates, err = readSigner(src.Spec.Dir, o.Key, o.Certificate); err != nil {
-			return nil, input(err)
+			return nil, Input(err)
 		}
 	}
 	return src.writeDisk(ctx, id, to, &o.Guest, o.hardware(), func(v *virtualDisk) (_ []image.Artifact, err error) {
@@ -255,7 +255,7 @@ func (o *OVA) Write(ctx context.Context, id string, src *Source, to *registry.St
 		}
 		p, err := a.Package(ctx, opt)
 		if err != nil {
-			return nil, input(err)
+			return nil, Input(err)
 		}
 		art, err = put(ctx, to, art, image.None, func(w io.Writer) error { return p.WriteOVA(ctx, w) })
 		return []image.Artifact{art}, err
@@ -273,7 +273,7 @@ func fits(ctx context.Context, d ovf.Source, level ovf.Level) error {
 }
 
 func tooLarge(how string) error {
-	return input(fmt.Errorf("the compressed disk %s %d bytes that fit in an OVA: use vmdk, qcow2 or raw_disk", how, int64(ovf.MaxMember)))
+	return Input(fmt.Errorf("the compressed disk %s %d bytes that fit in an OVA: use vmdk, qcow2 or raw_disk", how, int64(ovf.MaxMember)))
 }
 
 // A limitedWriter fails as soon as a disk cannot become a member of an archive any more.

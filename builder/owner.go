@@ -48,5 +48,5 @@ func accountID(t *image.Tree, file, name string) (int, error) {
 		}
 		names = append(names, f[0])
 	}
-	return 0, input(fmt.Errorf("%s has no %q.%s", file, name, hcltext.Suggest(name, names)))
+	return 0, Input(fmt.Errorf("%s has no %q.%s", file, name, hcltext.Suggest(name, names)))
 }

@@ -23,7 +23,7 @@ var attested = []struct{ artifact, kind, mediaType, predicateType string }{
 // malformed makes a damaged package database an error of the input.
 func malformed(err error) error {
 	if syntax := (*sbom.SyntaxError)(nil); errors.As(err, &syntax) {
-		return input(err)
+		return Input(err)
 	}
 	return err
 }

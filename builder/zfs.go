@@ -165,7 +165,7 @@ func (z *ZFS) Write(ctx context.Context, id string, src *Source, to *registry.St
 	os := src.Spec.Image.OS
 	place, err := z.place(src)
 	if err != nil {
-		return nil, input(err)
+		return nil, Input(err)
 	}
 	bases, err := z.bases(src)
 	if err != nil {
@@ -173,7 +173,7 @@ func (z *ZFS) Write(ctx context.Context, id string, src *Source, to *registry.St
 	}
 	s, err := z.stream(ctx, src, place, latest(bases))
 	if err != nil {
-		return nil, input(err)
+		return nil, Input(err)
 	}
 	full := image.Artifact{Name: id, Kind: "zfs", MediaType: image.TypeZFS, Attributes: z.attributes(os)}
 	full.Attributes[image.AttrGUID] = strconv.FormatUint(s.GUID(), 10)

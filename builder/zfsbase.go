@@ -124,7 +124,7 @@ func malformedStream(err error) error {
 	if err == nil || errors.As(err, &path) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
-	return input(err)
+	return Input(err)
 }
 
 // fillTree copies the file system of a snapshot into a tree. Of a zonepath it takes the root in it, and

@@ -66,7 +66,7 @@ func (s *Spec) openEarlier(ctx context.Context, o BuildOptions) (map[*ZFS][]*ear
 			}
 		}
 		if err := nameEarlier(found[z]); err != nil {
-			return nil, nil, input(err)
+			return nil, nil, Input(err)
 		}
 	}
 	return found, sources, nil
@@ -96,7 +96,7 @@ func nameEarlier(list []*earlier) error {
 func (z *ZFS) open(ctx context.Context, s *Spec, id, source string, o BuildOptions, known bool) (_ *earlier, err error) {
 	loc, err := ParseSource(source, s.Dir)
 	if err != nil {
-		return nil, input(err)
+		return nil, Input(err)
 	}
 	store, err := registry.Open(ctx, loc.Ref, o.registry())
 	if err != nil {
@@ -115,13 +115,13 @@ func (z *ZFS) open(ctx context.Context, s *Spec, id, source string, o BuildOptio
 	e := &earlier{source: source, digest: m.Digest(), version: m.Config.Version}
 	a, err := z.mapOf(m.Config, s.Image.OS, id)
 	if err != nil {
-		return nil, input(err)
+		return nil, Input(err)
 	}
 	if e.objects, err = readMap(ctx, m, a); err != nil {
 		return nil, fmt.Errorf("artifact %q: %w", a.Name, err)
 	}
 	if guid := strconv.FormatUint(e.objects.GUID(), 10); guid != a.Attributes[image.AttrGUID] {
-		return nil, input(fmt.Errorf("artifact %q: is of a snapshot of guid %s, not %s", a.Name, guid, a.Attributes[image.AttrGUID]))
+		return nil, Input(fmt.Errorf("artifact %q: is of a snapshot of guid %s, not %s", a.Name, guid, a.Attributes[image.AttrGUID]))
 	}
 	return e, nil
 }
@@ -151,7 +151,7 @@ func (s *Spec) resolveEarlier(ctx context.Context, at registry.Options) ([]image
 func resolveImage(ctx context.Context, source, dir string, at registry.Options) (_ string, err error) {
 	loc, err := ParseSource(source, dir)
 	if err != nil {
-		return "", input(err)
+		return "", Input(err)
 	}
 	store, err := registry.Open(ctx, loc.Ref, at)
 	if err != nil {
@@ -241,7 +241,7 @@ func readMap(ctx context.Context, m *registry.Image, a *image.Artifact) (*zfs.Ma
 	if _, e := io.Copy(io.Discard, r); e != nil { // to the end, where the digest is checked
 		return nil, e
 	}
-	return objects, input(err)
+	return objects, Input(err)
 }
 
 // bases returns the images that increments of this block start from.

@@ -92,7 +92,7 @@ func (p *ZPool) Write(ctx context.Context, id string, src *Source, to *registry.
 	if p.Size != "" {
 		n, err := profiles.ParseSize(p.Size)
 		if err != nil {
-			return nil, input(err)
+			return nil, Input(err)
 		}
 		r.size = n
 	}
@@ -134,7 +134,7 @@ func (r *rootPool) make(ctx context.Context, src *Source) (*zfs.Pool, map[string
 	}
 	s, err := z.stream(ctx, src, &placement{}, latest(bases))
 	if err != nil {
-		return nil, nil, input(err)
+		return nil, nil, Input(err)
 	}
 	size := r.size
 	if size == 0 {
@@ -155,7 +155,7 @@ func (r *rootPool) make(ctx context.Context, src *Source) (*zfs.Pool, map[string
 		{Name: boot, Properties: props, Content: s},
 	}, zfs.PoolOptions{Name: r.name, Size: size, Ashift: r.ashift, File: r.file, Path: r.path, Boot: boot, Created: src.Created})
 	if err != nil {
-		return nil, nil, input(err)
+		return nil, nil, Input(err)
 	}
 	a := z.attributes(img.OS)
 	a[image.AttrGUID] = strconv.FormatUint(s.GUID(), 10)

@@ -20,14 +20,6 @@ import (
 	"github.com/goldenisc/packer-plugin-isc/profiles"
 )
 
-// An inputError is a [builder.ErrInput] that says what is wrong in its own words.
-type inputError struct{ error }
-
-func (inputError) Is(target error) bool { return target == builder.ErrInput }
-func (e inputError) Unwrap() error      { return e.error }
-
-func badInput(err error) error { return inputError{err} }
-
 // An Adoption is what a root says of one of its services, for a spec that makes an image of it. It is
 // where somebody starts from who knows the service: files say neither what a program opens when it
 // runs nor what it would miss.

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/goldenisc/packer-plugin-isc/builder"
 	"github.com/goldenisc/packer-plugin-isc/image"
 )
 
@@ -129,7 +130,7 @@ func (a *adopter) libraries(program *image.Entry) error {
 	seen := map[string]bool{}
 	for n := 0; len(todo) > 0; n++ {
 		if n == maxLibraries {
-			return badInput(fmt.Errorf("%q needs more than %d libraries", "/"+program.Name, maxLibraries))
+			return builder.Input(fmt.Errorf("%q needs more than %d libraries", "/"+program.Name, maxLibraries))
 		}
 		e := todo[0]
 		todo = todo[1:]

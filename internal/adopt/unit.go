@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/goldenisc/packer-plugin-isc/builder"
 	"github.com/goldenisc/packer-plugin-isc/internal/hcltext"
 	"github.com/goldenisc/packer-plugin-isc/profiles"
 )
@@ -71,7 +72,7 @@ func (u unitFile) words(key string) []string {
 func (a *adopter) unit(service string) error {
 	name := strings.TrimSuffix(service, ".service")
 	if name == "" || strings.ContainsAny(name, "/*?[]\\\n") {
-		return badInput(fmt.Errorf("%q is no name of a unit", service))
+		return builder.Input(fmt.Errorf("%q is no name of a unit", service))
 	}
 	u := unitFile{}
 	dirs := []string{"etc/systemd/system", "usr/lib/systemd/system", "lib/systemd/system"}
@@ -94,7 +95,7 @@ search:
 		}
 	}
 	if a.out.Defined == "" {
-		return badInput(errors.New("there is no such service"))
+		return builder.Input(errors.New("there is no such service"))
 	}
 	a.file("/"+a.out.Defined, "unit")
 	for _, dir := range slices.Backward(dirs) {
@@ -341,9 +342,9 @@ func (a *adopter) manifest(service string) error {
 	slices.Sort(found)
 	switch {
 	case len(found) == 0:
-		return badInput(errors.New("there is no such service"))
+		return builder.Input(errors.New("there is no such service"))
 	case len(found) > 1:
-		return badInput(fmt.Errorf("it can be any of %s", strings.Join(found, ", ")))
+		return builder.Input(fmt.Errorf("it can be any of %s", strings.Join(found, ", ")))
 	}
 	start, user := svc.Start, svc.User
 	for _, i := range svc.Instances {
