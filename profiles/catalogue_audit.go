@@ -161,15 +161,20 @@ func alias(name, to string) func(*Params) []Edit {
 	}
 }
 
-// attrs splits the last field of user_attr(5). A backslash keeps a semicolon.
+// attrs splits the last field of user_attr(5). A backslash keeps a semicolon; one at the end keeps
+// nothing, and is left out: it would keep the semicolon before an attribute added after it.
 func attrs(s string) []string {
 	var all []string
 	start, skip := 0, false
 	for i := 0; i <= len(s); i++ {
 		switch {
 		case i == len(s) || s[i] == ';' && !skip:
-			if i > start {
-				all = append(all, s[start:i])
+			end := i
+			if skip {
+				end--
+			}
+			if end > start {
+				all = append(all, s[start:end])
 			}
 			start = i + 1
 		case s[i] == '\\' && !skip:

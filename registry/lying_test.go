@@ -174,10 +174,10 @@ func TestPushAgain(t *testing.T) {
 	if has, err := to.Has(t.Context(), big); err != nil || !has {
 		t.Error(has, err)
 	}
-	// An error of ours is not.
+	// An error of ours is not; the registry may not even see the request begin.
 	puts.Store(2)
 	big.Size--
-	if err := to.CopyBlob(t.Context(), big, open); err == nil || puts.Load() != 3 || !strings.Contains(err.Error(), "longer than") {
+	if err := to.CopyBlob(t.Context(), big, open); err == nil || puts.Load() > 3 || !strings.Contains(err.Error(), "longer than") {
 		t.Errorf("%d attempts, %v", puts.Load()-2, err)
 	}
 }
