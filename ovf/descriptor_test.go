@@ -183,8 +183,8 @@ func TestValidate(t *testing.T) {
 		"firmware":    {func(a *Appliance) { a.Firmware = "uboot" }, `firmware "uboot"`},
 		"secure boot": {func(a *Appliance) { a.SecureBoot, a.Firmware = true, BIOS }, "Secure Boot"},
 		"no disk":     {func(a *Appliance) { a.Disks = nil }, "no disk"},
-		"controller":  {func(a *Appliance) { a.Disks[0].Controller = NVMe }, `disk 1: controller "nvme": universal takes ahci, lsilogic, ide`},
-		"card":        {func(a *Appliance) { a.NICs[0].Card = VMXNET3 }, `network interface 1: card "vmxnet3": universal takes e1000`},
+		"controller":  {func(a *Appliance) { a.Disks[0].Controller = NVMe }, `disk 1: controller "nvme": target universal takes ahci, lsilogic, ide; nvme is for target virtualbox, vmware`},
+		"card":        {func(a *Appliance) { a.NICs[0].Card = VMXNET3 }, `network interface 1: card "vmxnet3": target universal takes e1000; vmxnet3 is for target vmware, proxmox`},
 		"too many": {func(a *Appliance) {
 			for range 5 {
 				d := a.Disks[0]

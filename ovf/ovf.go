@@ -74,14 +74,35 @@ const (
 
 // machines says which devices a target has. NVMe in VirtualBox comes with an extension pack that
 // importers may lack, but the machine is imported.
-var machines = map[Target]struct {
-	controllers []Controller
-	cards       []Card
-}{
+var machines = map[Target]machine{
 	Universal:  {[]Controller{AHCI, LSILogic, IDE}, []Card{E1000}},
 	VirtualBox: {[]Controller{AHCI, LSILogic, IDE, NVMe}, []Card{E1000, Virtio}},
 	VMware:     {[]Controller{AHCI, LSILogic, IDE, PVSCSI, NVMe}, []Card{E1000, E1000e, VMXNET3}},
 	Proxmox:    {[]Controller{AHCI, LSILogic, IDE}, []Card{E1000, E1000e, VMXNET3}},
+}
+
+// A machine is what a target has.
+type machine struct {
+	controllers []Controller
+	cards       []Card
+}
+
+func (m machine) disks() []Controller { return m.controllers }
+func (m machine) nics() []Card        { return m.cards }
+
+// offers tells what a target takes instead of a device, and which targets take that one.
+func offers[T ~string](t Target, wanted T, devices func(machine) []T) string {
+	text := fmt.Sprintf("target %s takes %s", t, list(devices(machines[t])))
+	var others []Target
+	for _, other := range []Target{VirtualBox, VMware, Proxmox} {
+		if slices.Contains(devices(machines[other]), wanted) {
+			others = append(others, other)
+		}
+	}
+	if len(others) > 0 {
+		text += fmt.Sprintf("; %s is for target %s", wanted, list(others))
+	}
+	return text
 }
 
 // slots is how many disks a controller takes here. VirtualBox and VMware agree on SATA's 30; on
@@ -247,7 +268,7 @@ func (a *Appliance) problems() (errs []error) {
 	for i, d := range a.Disks {
 		switch {
 		case ok && !slices.Contains(m.controllers, d.Controller):
-			add("disk %d: controller %q: %s takes %s", i+1, d.Controller, a.Target, list(m.controllers))
+			add("disk %d: controller %q: %s", i+1, d.Controller, offers(a.Target, d.Controller, machine.disks))
 		case used[d.Controller] == slots[d.Controller]:
 			add("disk %d: a controller %s takes %d disks", i+1, d.Controller, slots[d.Controller])
 		}
@@ -264,7 +285,7 @@ func (a *Appliance) problems() (errs []error) {
 	}
 	for i, n := range a.NICs {
 		if ok && !slices.Contains(m.cards, n.Card) {
-			add("network interface %d: card %q: %s takes %s", i+1, n.Card, a.Target, list(m.cards))
+			add("network interface %d: card %q: %s", i+1, n.Card, offers(a.Target, n.Card, machine.nics))
 		}
 		if !printable(n.Network) {
 			add("network interface %d: network %q: not one line of text", i+1, n.Network)

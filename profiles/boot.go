@@ -19,7 +19,18 @@ type BootService struct {
 	// Exposure is that of systemd-analyze(1), security, from 0.0 to 10.0, of units that run in the sandbox
 	// of a spec.
 	Exposure string `json:"exposure,omitempty"`
+
+	from origin // of the ports
 }
+
+// An origin says how far ports are known.
+type origin int
+
+const (
+	usual    origin = iota // what the server opens unless it is configured otherwise
+	stated                 // by the service or its configuration
+	declared               // by the spec that made the service
+)
 
 // BootServices returns what starts at boot, sorted by id, with the ports that it opens: those that
 // the service states (inetd(8), sockets of systemd, services of specs) and those that servers are
@@ -122,15 +133,16 @@ func (s *SMF) boot(root Root) ([]BootService, error) {
 						return nil, err
 					}
 				}
-				b.Ports = s.inetd(svc, inst, names)
+				b.Ports, b.from = s.inetd(svc, inst, names), stated
 			case s.value(svc, inst, "isc", "listen") != "":
-				b.Ports = strings.Fields(s.value(svc, inst, "isc", "listen"))
+				b.Ports, b.from = strings.Fields(s.value(svc, inst, "isc", "listen")), declared
 			case ok && s.value(svc, inst, quiet[0], quiet[1]) == quiet[2]:
 			case name == "network/ssh":
 				var err error
 				if b.Ports, err = sshPorts(root); err != nil {
 					return nil, err
 				}
+				b.from = stated
 			default:
 				ports, ok := known[name+":"+inst.Name]
 				if !ok {
@@ -243,7 +255,8 @@ func bootUnits(root Root) ([]BootService, error) {
 		if masked {
 			continue
 		}
-		b := BootService{ID: unit, Ports: unitPorts(text)}
+		b := BootService{ID: unit}
+		b.Ports, b.from = unitPorts(text)
 		changed, err := dropIns(root, dirs, unit)
 		if err != nil {
 			return nil, err
@@ -256,6 +269,7 @@ func bootUnits(root Root) ([]BootService, error) {
 				if b.Ports, err = sshPorts(root); err != nil {
 					return nil, err
 				}
+				b.from = stated
 			}
 		}
 		all = append(all, b)
@@ -308,15 +322,14 @@ func dropIns(root Root, dirs []string, unit string) (bool, error) {
 
 // unitPorts returns the ports that a unit states (systemd.socket(5), and Listen of our services).
 // Sockets of the machine itself are none.
-func unitPorts(text string) []string {
-	var ports []string
+func unitPorts(text string) (ports []string, from origin) {
 	for _, line := range lines(text) {
 		key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
 		value = strings.TrimSpace(value)
 		switch key {
 		case "Listen":
 			if p, err := ParsePort(value); err == nil {
-				ports = append(ports, p.String())
+				ports, from = append(ports, p.String()), declared
 			}
 		case "ListenStream", "ListenDatagram":
 			if strings.HasPrefix(value, "/") || strings.HasPrefix(value, "@") || strings.HasPrefix(value, "vsock:") ||
@@ -326,27 +339,28 @@ func unitPorts(text string) []string {
 			number := value[strings.LastIndexByte(value, ':')+1:]
 			proto := map[string]string{"ListenStream": "tcp", "ListenDatagram": "udp"}[key]
 			if p, err := ParsePort(number + "/" + proto); err == nil {
-				ports = append(ports, p.String())
+				ports, from = append(ports, p.String()), stated
 			}
 		}
 	}
 	slices.Sort(ports)
-	return slices.Compact(ports)
+	return slices.Compact(ports), from
 }
 
 // The control of what the site's own services need.
 var startControls = []Control{{
 	ID:    "C11",
 	Title: "What services start is there",
-	Why:   "A service whose program or user is missing ends in maintenance on every instance; a manifest that cannot be read is not imported, and nobody is told.",
+	Why: "A service whose program or user is missing, or whose port another one has, ends in maintenance on every instance; " +
+		"a manifest that cannot be read is not imported, and nobody is told.",
 	On: map[string]Method{
 		Illumos: {
-			How:   "manifests and profiles can be read; programs and users of lib/svc/manifest/site are in the image",
-			Globs: append(slices.Clone(manifestGlobs), "etc/svc/profile/**", "etc/passwd"), Check: checkManifests,
+			How:   "manifests and profiles can be read; programs and users of lib/svc/manifest/site are in the image; no two services open a port",
+			Globs: append(bootGlobs(Illumos), "etc/svc/profile/**", "etc/passwd"), Check: checkManifests,
 		},
 		Linux: {
-			How:   "programs and users of the services in etc/systemd/system are in the image",
-			Globs: []string{"etc/systemd/system/*.service", "etc/passwd"}, Check: checkUnits,
+			How:   "programs and users of the services in etc/systemd/system are in the image; no two services open a port",
+			Globs: append(bootGlobs(Linux), "etc/passwd"), Check: checkUnits,
 		},
 	},
 }}
@@ -366,7 +380,9 @@ func checkManifests(root Root, _ *Params) (Inspection, error) {
 			return in, err
 		}
 	}
-	return in, nil
+	services, err := smf.boot(root)
+	in.sharedPorts(services)
+	return in, err
 }
 
 func checkUnits(root Root, _ *Params) (Inspection, error) {
@@ -390,7 +406,39 @@ func checkUnits(root Root, _ *Params) (Inspection, error) {
 		}
 		return in.startable(root, path.Base(e.Name), exec, user)
 	})
+	if err != nil {
+		return in, err
+	}
+	services, err := bootUnits(root)
+	in.sharedPorts(services)
 	return in, err
+}
+
+// sharedPorts finds services of a spec whose ports another service opens as well. Where that one does
+// so unless its configuration says otherwise, which nobody knows here, it is a note. A socket is there
+// for the service of its name.
+func (in *Inspection) sharedPorts(services []BootService) {
+	name := func(id string) string { return strings.TrimSuffix(strings.TrimSuffix(id, ".socket"), ".service") }
+	for i, ours := range services {
+		if ours.from != declared {
+			continue
+		}
+		for j, other := range services {
+			if name(other.ID) == name(ours.ID) || other.from == declared && j < i {
+				continue
+			}
+			for _, port := range ours.Ports {
+				if !slices.Contains(other.Ports, port) {
+					continue
+				}
+				if other.from == usual {
+					in.Notes = append(in.Notes, Finding{Problem: fmt.Sprintf("%s opens %s, as %s does unless it is configured otherwise", ours.ID, port, other.ID)})
+				} else {
+					in.Findings = append(in.Findings, Finding{Problem: fmt.Sprintf("%s and %s both open %s", ours.ID, other.ID, port)})
+				}
+			}
+		}
+	}
 }
 
 // startable finds a program or a user of a service that is missing. Below a folder that the image

@@ -2,6 +2,7 @@ package profiles
 
 import (
 	"io/fs"
+	"maps"
 	"testing"
 
 	"github.com/goldenisc/packer-plugin-isc/image"
@@ -106,18 +107,20 @@ var violationsOf = map[string]map[string]string{
 	},
 }
 
+// ownViolations returns those of one system; Solaris has those of illumos as well.
+func ownViolations(os string) map[string]string {
+	own := map[string]string{}
+	if os == Solaris {
+		maps.Copy(own, violationsOf[Illumos])
+	}
+	maps.Copy(own, violationsOf[os])
+	return own
+}
+
 // violating returns a tree in which nearly every control is violated.
 func violating(t testing.TB, os string) *image.Tree {
-	files := map[string]string{}
-	sets := []map[string]string{violations}
-	if os == Solaris {
-		sets = append(sets, violationsOf[Illumos])
-	}
-	for _, set := range append(sets, violationsOf[os]) {
-		for name, text := range set {
-			files[name] = text
-		}
-	}
+	files := maps.Clone(violations)
+	maps.Copy(files, ownViolations(os))
 	tree := newTree(t, files)
 	dir := func(name string, mode fs.FileMode) {
 		put(t, tree, image.Entry{Name: name, Mode: fs.ModeDir | mode, ModTime: old}, "")

@@ -3,6 +3,7 @@ package profiles
 import (
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -116,6 +117,63 @@ func TestBootServices(t *testing.T) {
 	}
 	if want := "getty@tty1.service \nour.service 443/tcp\nssh.service 22/tcp\nweb.socket 5353/udp,8080/tcp\n"; got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+// TestSharedPorts: a service of a spec cannot open what another one has.
+func TestSharedPorts(t *testing.T) {
+	files := map[string]string{
+		"etc/passwd":                           "root:x:0:0::/root:/bin/sh\n",
+		"etc/ssh/sshd_config":                  "Port 2222\n",
+		"usr/lib/systemd/system/web.socket":    "[Socket]\nListenStream=8080\n",
+		"usr/lib/systemd/system/ssh.service":   "[Service]\n",
+		"usr/lib/systemd/system/nginx.service": "[Service]\n",
+		"etc/systemd/system/web.service":       "[X-ISC]\nListen=8080/tcp\n",
+		"etc/systemd/system/a.service":         "[X-ISC]\nListen=2222/tcp\nListen=80/tcp\nListen=53/udp\n",
+		"etc/systemd/system/b.service":         "[X-ISC]\nListen=53/udp\nListen=8080/tcp\n",
+	}
+	for name := range files {
+		if base := path.Base(name); strings.Contains(name, "/systemd/") {
+			files["etc/systemd/system/multi-user.target.wants/"+base] = ""
+		}
+	}
+	r, err := Audit(newTree(t, files), only(t, Linux, "C11"), today)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := ""
+	for _, f := range slices.Concat(r.Controls[0].Findings, r.Controls[0].Notes) {
+		got += f.Problem + "\n"
+	}
+	if want := "a.service and b.service both open 53/udp\n" +
+		"a.service and ssh.service both open 2222/tcp\n" +
+		"b.service and web.service both open 8080/tcp\n" +
+		"b.service and web.socket both open 8080/tcp\n" +
+		"a.service opens 80/tcp, as nginx.service does unless it is configured otherwise\n"; got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+
+	tree := system(t, map[string]string{"lib/svc/manifest/network/http.xml": manifest("network/http", "<create_default_instance enabled='true'/>")})
+	l := &Layout{OS: Illumos, Name: "x", Services: []Service{
+		{Name: "a", Exec: "/opt/a", Listen: []string{"80/tcp", "2222/tcp"}}, {Name: "b", Exec: "/opt/b", Listen: []string{"517/udp"}},
+	}}
+	if err := l.Apply(tree, epoch); err != nil {
+		t.Fatal(err)
+	}
+	if r, err = Audit(tree, only(t, Illumos, "C11"), today); err != nil {
+		t.Fatal(err)
+	}
+	got = ""
+	for _, f := range slices.Concat(r.Controls[0].Findings, r.Controls[0].Notes) {
+		got += f.Problem + "\n"
+	}
+	for _, want := range []string{
+		"svc:/site/a:default and svc:/network/ssh:default both open 2222/tcp\n", "svc:/site/b:default and svc:/network/talk:default both open 517/udp\n",
+		"svc:/site/a:default opens 80/tcp, as svc:/network/http:default does unless",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %q in\n%s", want, got)
+		}
 	}
 }
 

@@ -20,6 +20,9 @@ func TestRealDiskScripts(t *testing.T) {
 		t.Skip("ISC_REAL is not set: make test-real runs this")
 	}
 	scripts(t, "testdata/diskreal/*.txtar", diskRoot)
+	if os.Getenv("ISC_NIGHTLY") != "" { // not every machine has loop devices to give away
+		scripts(t, "testdata/disknightly/*.txtar", diskRoot)
+	}
 }
 
 // diskRoot puts a root into the folder of a script that disks can be made of.
