@@ -281,3 +281,73 @@ func after(t *testing.T, c crash, v *host.Verified) {
 		t.Fatalf("volume: %q, %v; recovered: %q", kept, err, h.Recovered)
 	}
 }
+
+// TestVolumeParent: a kill while a volume is being moved leaves its new parent with the mode that moving
+// took. Whoever goes on gives it the one it has in the image, or in the snapshot.
+func TestVolumeParent(t *testing.T) {
+	if os.Geteuid() <= 0 {
+		t.Skip("root needs no permission to move a volume")
+	}
+	v := hosttest.Image(t, hosttest.Config(), crashFiles())
+	for _, tt := range []struct {
+		op    string
+		moved bool
+		want  fs.FileMode
+	}{{"reset", false, 0o755}, {"reset", true, 0o755}, {"rollback", false, 0o750}, {"rollback", true, 0o750}} {
+		t.Run(fmt.Sprint(tt.op, " ", tt.moved), func(t *testing.T) {
+			c := crash{Op: "clone", State: t.TempDir(), Place: t.TempDir()}
+			before(t, c, v)
+			h, err := host.Open(t.Context(), c.State)
+			must := func(err error) {
+				t.Helper()
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			must(err)
+			_, _, err = h.Clone(t.Context(), host.CloneRequest{Image: v.Digest, Name: "web01", Platform: "dir", Place: c.Place})
+			must(err)
+			root, fresh := filepath.Join(c.Place, "web01", "root"), filepath.Join(c.Place, "web01", ".new-root")
+			must(os.WriteFile(filepath.Join(root, "var/lib/web/data"), []byte("kept"), 0o600))
+			must(os.Chmod(filepath.Join(root, "var/lib"), tt.want))
+			must(h.Snapshot(t.Context(), "web01", "s"))
+
+			if out, err := exec.Command("cp", "-a", root, fresh).CombinedOutput(); err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+			must(os.Chmod(filepath.Join(fresh, "var/lib"), 0o700))
+			must(os.RemoveAll(filepath.Join(fresh, "var/lib/web")))
+			if tt.moved {
+				must(os.Rename(filepath.Join(root, "var/lib/web"), filepath.Join(fresh, "var/lib/web")))
+			}
+			var state map[string]any
+			name := filepath.Join(c.State, "state.json")
+			data, err := os.ReadFile(name)
+			must(err)
+			must(json.Unmarshal(data, &state))
+			pending := map[string]any{"op": tt.op, "phase": "swap"}
+			if tt.op == "rollback" {
+				pending["arg"] = "s"
+			}
+			state["instances"].([]any)[0].(map[string]any)["pending"] = pending
+			data, err = json.Marshal(state)
+			must(err)
+			must(os.WriteFile(name, data, 0o600))
+
+			h, err = host.Open(t.Context(), c.State)
+			must(err)
+			if len(h.Recovered) != 1 {
+				t.Fatalf("recovered: %q", h.Recovered)
+			}
+			st, err := os.Stat(filepath.Join(root, "var/lib"))
+			must(err)
+			if st.Mode().Perm() != tt.want {
+				t.Errorf("the parent has the mode %04o, not %04o", st.Mode().Perm(), tt.want)
+			}
+			if data, err := os.ReadFile(filepath.Join(root, "var/lib/web/data")); err != nil || string(data) != "kept" {
+				t.Errorf("%q, %v", data, err)
+			}
+			must(h.Destroy(t.Context(), "web01"))
+		})
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"time"
@@ -274,13 +275,16 @@ func (p dirPlatform) Clean(ctx context.Context, in *Instance) error {
 }
 
 // replace moves the volumes into the new root and swaps it with the root.
-func (dirPlatform) replace(ctx context.Context, d *folder, j *Job) error {
+func (p dirPlatform) replace(ctx context.Context, d *folder, j *Job) error {
 	names, err := volumes(j.Golden.Config)
 	if err != nil {
 		return err
 	}
 	for _, name := range names {
 		if err := moveVolume(ctx, d, name); err != nil {
+			return fmt.Errorf("volume %q: %w", "/"+name, err)
+		}
+		if err := p.closeParent(d, j, name); err != nil {
 			return fmt.Errorf("volume %q: %w", "/"+name, err)
 		}
 	}
@@ -297,9 +301,10 @@ func (dirPlatform) replace(ctx context.Context, d *folder, j *Job) error {
 }
 
 // moveVolume moves a directory from the root to the new root. What the instance made of it, a link
-// or a file, is not taken along; a volume that is not there was moved before.
+// or a file, is not taken along; a volume that is not there was moved before. The mode of its new
+// parent is up to closeParent.
 func moveVolume(ctx context.Context, d *folder, name string) error {
-	old, err := openBelow(d, rootName+"/"+filepath.ToSlash(filepath.Dir(filepath.FromSlash(name))))
+	old, err := openBelow(d, rootName+"/"+path.Dir(name))
 	if err != nil {
 		return nil // not a directory any more
 	}
@@ -309,28 +314,61 @@ func moveVolume(ctx context.Context, d *folder, name string) error {
 	if err != nil || !o.mode.IsDir() {
 		return nil
 	}
-	fresh, err := openBelow(d, newRoot+"/"+filepath.ToSlash(filepath.Dir(filepath.FromSlash(name))))
+	fresh, err := openBelow(d, newRoot+"/"+path.Dir(name))
 	if err != nil {
 		return err
 	}
 	defer fresh.Close()
-	for _, p := range []*folder{old, fresh} {
-		if privileged() || !exact {
-			break
-		}
-		self, err := p.stat()
+	if modes() { // both may be read-only
+		self, err := old.stat()
 		if err != nil {
 			return err
 		}
-		if err := p.chmodSelf(0o700); err != nil { // it may be read-only
+		if err := errors.Join(old.chmodSelf(0o700), fresh.chmodSelf(0o700)); err != nil {
 			return err
 		}
-		defer p.chmodSelf(image.Perm(self.mode))
+		defer old.chmodSelf(image.Perm(self.mode))
 	}
 	if err := removeTree(ctx, fresh, elem); err != nil {
 		return err
 	}
 	return old.rename(elem, fresh, elem)
+}
+
+// modes reports whether a directory has to be writable for what this process does in it.
+func modes() bool { return exact && !privileged() }
+
+// closeParent gives the parent of a volume in the new root the mode that it has in the image, or in the
+// snapshot that is rolled back to: what it has now may be what a move that was cut short left.
+func (p dirPlatform) closeParent(d *folder, j *Job, name string) error {
+	if !modes() {
+		return nil
+	}
+	parent := path.Dir(name)
+	f, err := openBelow(d, newRoot+"/"+parent)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // nor has it the volume
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if pending := j.Instance.Pending; pending.Op == opRollback {
+		from, err := openBelow(d, snapshotsDir+"/"+pending.Arg+"/"+parent)
+		if err != nil {
+			return err
+		}
+		defer from.Close()
+		o, err := from.stat()
+		if err != nil {
+			return err
+		}
+		return f.chmodSelf(image.Perm(o.mode))
+	}
+	if e := j.Golden.Content.Lookup(parent); e != nil {
+		return f.chmodSelf(image.Perm(e.Mode))
+	}
+	return nil
 }
 
 // openBelow opens a directory below d, none of whose elements may be a link.
