@@ -80,7 +80,7 @@ func imageOf(ctx context.Context, f *os.File, name string, want Format) (*Image,
 	size := st.Size()
 	if st.Mode()&fs.ModeDevice != 0 {
 		if size, err = f.Seek(0, io.SeekEnd); err != nil || size == 0 {
-			return nil, fmt.Errorf("a device without a size: no disk")
+			return nil, fmt.Errorf("a device without a size")
 		}
 	} else if !st.Mode().IsRegular() {
 		return nil, fmt.Errorf("not a file")
