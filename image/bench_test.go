@@ -2,8 +2,10 @@ package image
 
 import (
 	"archive/tar"
+	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -149,5 +151,21 @@ func BenchmarkReadTar(b *testing.B) {
 				t.Close()
 			}
 		})
+	}
+}
+
+// BenchmarkReadContent reads a content manifest, as every check and reset begins.
+func BenchmarkReadContent(b *testing.B) {
+	content := NewContent(benchTree(b))
+	var mtree, objects bytes.Buffer
+	if err := errors.Join(content.WriteMtree(&mtree), content.WriteObjects(&objects)); err != nil {
+		b.Fatal(err)
+	}
+	b.SetBytes(int64(mtree.Len()))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := ReadContent(bytes.NewReader(mtree.Bytes()), bytes.NewReader(objects.Bytes())); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

@@ -103,13 +103,18 @@ func Clean(name string) (string, error) {
 	case strings.IndexByte(name, 0) >= 0:
 		return "", fmt.Errorf("name %q holds a NUL byte", name)
 	}
+	clean := true
 	for elem := range strings.SplitSeq(name, "/") {
+		clean = clean && elem != "" && elem != "."
 		if elem == ".." {
 			return "", fmt.Errorf("name %q leaves the root", name)
 		}
 		if len(elem) > 255 {
 			return "", fmt.Errorf("name %q has an element of %d bytes: longer than 255", name[:64]+"…", len(elem))
 		}
+	}
+	if clean {
+		return name, nil
 	}
 	return path.Clean(strings.TrimLeft(path.Clean("/"+name), "/")), nil
 }

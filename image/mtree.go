@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"iter"
 	"slices"
+	"sort"
 	"strconv"
 	"strings"
 	"time"
@@ -57,8 +58,8 @@ func (c *Content) Len() int { return len(c.entries) }
 
 // Lookup returns the entry of a clean name, or nil.
 func (c *Content) Lookup(name string) *Entry {
-	i, ok := slices.BinarySearchFunc(c.entries, name, func(e Entry, name string) int { return Compare(e.Name, name) })
-	if !ok {
+	i := sort.Search(len(c.entries), func(i int) bool { return Compare(c.entries[i].Name, name) >= 0 })
+	if i == len(c.entries) || c.entries[i].Name != name {
 		return nil
 	}
 	return &c.entries[i]
@@ -107,21 +108,35 @@ var mtreeTypes = []struct {
 
 // appendLine appends the line of e. The order of keywords is fixed.
 func (c *Content) appendLine(b []byte, e *Entry) []byte {
-	b = appendVis(b, mtreeName(e.Name))
+	b = appendName(b, e.Name)
 	b = append(b, " type="...)
 	for _, t := range mtreeTypes {
 		if t.mode == e.Type() {
 			b = append(b, t.name...)
 		}
 	}
-	b = fmt.Appendf(b, " mode=%#o uid=%d gid=%d", e.Perm(), e.UID, e.GID)
+	b = append(b, " mode="...)
+	if e.Perm() != 0 {
+		b = append(b, '0')
+	}
+	b = strconv.AppendUint(b, uint64(e.Perm()), 8)
+	number := func(key string, n int64) {
+		b = append(b, key...)
+		b = strconv.AppendInt(b, n, 10)
+	}
+	number(" uid=", int64(e.UID))
+	number(" gid=", int64(e.GID))
 	if !e.IsDir() {
-		b = fmt.Appendf(b, " nlink=%d", c.Nlink(e))
+		number(" nlink=", int64(c.Nlink(e)))
 	}
 	if e.IsRegular() {
-		b = fmt.Appendf(b, " size=%d", e.Size)
+		number(" size=", e.Size)
 	}
-	b = fmt.Appendf(b, " time=%d.%09d", e.ModTime.Unix(), e.ModTime.Nanosecond())
+	number(" time=", e.ModTime.Unix())
+	var nsec [10]byte // a one and nine digits
+	strconv.AppendInt(nsec[:0], 1e9+int64(e.ModTime.Nanosecond()), 10)
+	nsec[0] = '.'
+	b = append(b, nsec[:]...)
 	switch {
 	case e.IsRegular():
 		b = append(b, " sha256digest="...)
@@ -135,12 +150,12 @@ func (c *Content) appendLine(b []byte, e *Entry) []byte {
 	return append(b, '\n')
 }
 
-// mtreeName returns a name as mtree writes it: "." or "./a/b".
-func mtreeName(name string) string {
-	if name == "." {
-		return name
+// appendName appends a name as mtree writes it: "." or "./a/b".
+func appendName(b []byte, name string) []byte {
+	if name != "." {
+		b = append(b, "./"...)
 	}
-	return "./" + name
+	return appendVis(b, name)
 }
 
 // appendVis appends s in the encoding of vis(3), of which only the octal form is used: it is the
@@ -148,7 +163,7 @@ func mtreeName(name string) string {
 func appendVis(b []byte, s string) []byte {
 	for i := range len(s) {
 		c := s[i]
-		if c <= ' ' || c >= 0x7f || strings.IndexByte(`\#*?[=`, c) >= 0 {
+		if visEncoded[c] {
 			b = append(b, '\\', '0'+c>>6, '0'+c>>3&7, '0'+c&7)
 			continue
 		}
@@ -156,6 +171,14 @@ func appendVis(b []byte, s string) []byte {
 	}
 	return b
 }
+
+// visEncoded are the bytes that are not written as they are.
+var visEncoded = func() (set [256]bool) {
+	for c := range set {
+		set[c] = c <= ' ' || c >= 0x7f || strings.IndexByte(`\#*?[=`, byte(c)) >= 0
+	}
+	return set
+}()
 
 // unvis decodes what appendVis writes, and nothing else.
 func unvis(s string) (string, error) {
@@ -209,6 +232,7 @@ func (c *Content) readMtree(r io.Reader) (map[string]int, error) {
 	s.Buffer(make([]byte, 0, 64<<10), 16*MaxName) // two names, four bytes a byte, and the keywords
 	s.Split(scanWholeLines)
 	var again []byte
+	var in []string // the directory of the last entry, and those above it
 	for n := 1; s.Scan(); n++ {
 		line := s.Text()
 		if n == 1 {
@@ -225,7 +249,11 @@ func (c *Content) readMtree(r io.Reader) (map[string]int, error) {
 			if Compare(c.entries[k-1].Name, e.Name) >= 0 {
 				return nil, fmt.Errorf("line %d: %q is out of order", n, e.Name)
 			}
-			if p := c.Lookup(parent(e.Name)); p == nil || !p.IsDir() {
+			// What is in a directory follows it, so that it is one of these.
+			for up := parent(e.Name); len(in) > 0 && in[len(in)-1] != up; {
+				in = in[:len(in)-1]
+			}
+			if len(in) == 0 {
 				return nil, fmt.Errorf("line %d: %q is not in a directory", n, e.Name)
 			}
 		} else if e.Name != "." || !e.IsDir() {
@@ -239,7 +267,13 @@ func (c *Content) readMtree(r io.Reader) (map[string]int, error) {
 			return nil, fmt.Errorf("line %d: not in canonical form: %q", n, strings.TrimSuffix(line, "\n"))
 		}
 		delete(c.nlink, e.Name)
+		if len(c.entries) == cap(c.entries) { // append grows it by a quarter, and copies five times as much
+			c.entries = slices.Grow(c.entries, max(len(c.entries), 256))
+		}
 		c.entries = append(c.entries, e)
+		if e.IsDir() {
+			in = append(in, e.Name)
+		}
 	}
 	if err := s.Err(); err != nil {
 		return nil, err
@@ -264,14 +298,17 @@ func scanWholeLines(data []byte, atEOF bool) (int, []byte, error) {
 // parseLine reads one line; that it is canonical is checked by writing it again.
 func parseLine(line string) (e Entry, nlink int, err error) {
 	name, rest, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
-	if name, err = unvis(name); err != nil {
+	if name, err = unvis(strings.TrimPrefix(name, "./")); err != nil {
 		return e, 0, err
 	}
 	if e.Name, err = Clean(name); err != nil {
 		return e, 0, err
 	}
+	e.Name = strings.Clone(e.Name) // not all of the line
 	nlink = 1
-	for word := range strings.FieldsSeq(rest) {
+	for rest != "" {
+		var word string
+		word, rest, _ = strings.Cut(rest, " ")
 		key, value, _ := strings.Cut(word, "=")
 		switch key {
 		case "type":
@@ -301,13 +338,14 @@ func parseLine(line string) (e Entry, nlink int, err error) {
 		case "time":
 			e.ModTime, err = parseTime(value)
 		case "sha256digest":
-			var sum []byte
-			if sum, err = hex.DecodeString(value); err == nil && len(sum) != len(e.Digest) {
-				err = fmt.Errorf("digest of %d bytes", len(sum))
+			if hex.DecodedLen(len(value)) != len(e.Digest) {
+				err = fmt.Errorf("%q is not of 32 bytes", value)
+			} else {
+				_, err = hex.Decode(e.Digest[:], []byte(value))
 			}
-			copy(e.Digest[:], sum)
 		case "link":
 			e.Target, err = unvis(value)
+			e.Target = strings.Clone(e.Target)
 		case "device":
 			e.Rdev, err = parseDevice(value)
 		default:

@@ -31,26 +31,25 @@ const maxObjects = 1 << 30
 // objects collects links and attributes in the order of the entries.
 func (c *Content) objects() *objects {
 	o := &objects{Schema: 1, Links: [][]string{}, Xattrs: []nameXattrs{}}
-	vis := func(s string) string { return string(appendVis(nil, s)) }
 	group := map[string]int{}
 	for i := range c.entries {
 		e := &c.entries[i]
-		name := vis(mtreeName(e.Name))
+		name := func() string { return string(appendName(nil, e.Name)) }
 		if e.HardLink != "" {
 			g := group[e.HardLink]
-			o.Links[g] = append(o.Links[g], name)
+			o.Links[g] = append(o.Links[g], name())
 			continue
 		}
 		if c.Nlink(e) > 1 {
 			group[e.Name] = len(o.Links)
-			o.Links = append(o.Links, []string{name})
+			o.Links = append(o.Links, []string{name()})
 		}
 		if len(e.Xattrs) == 0 {
 			continue
 		}
-		x := nameXattrs{Name: name}
+		x := nameXattrs{Name: name()}
 		for _, key := range sortedKeys(e.Xattrs) {
-			x.Attrs = append(x.Attrs, xattr{vis(key), append([]byte{}, e.Xattrs[key]...)})
+			x.Attrs = append(x.Attrs, xattr{string(appendVis(nil, key)), append([]byte{}, e.Xattrs[key]...)})
 		}
 		o.Xattrs = append(o.Xattrs, x)
 	}
