@@ -3,18 +3,21 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cache=$(go env GOCACHE)/fuzz
 
-# fuzz DIR TARGET. Minimizing what is interesting takes minutes by default, in which nothing new is
-# tried. The end of the time sometimes meets a worker that is still starting, and go test calls that a
-# failure ("context deadline exceeded", without an input): such a run is made again.
+# fuzz PACKAGE TARGET runs the program of a package, which go test would link again for every target.
+# Minimizing what is interesting takes minutes by default, in which nothing new is tried. The end of the
+# time sometimes meets a worker that is still starting, and that is called a failure ("context deadline
+# exceeded", without an input): such a run is made again.
 fuzz() {
   for _ in 1 2 3; do
-    if go test -run '^$' -fuzz "^$2\$" -fuzztime "${FUZZTIME:-30s}" -fuzzminimizetime 10x "$1" </dev/null 2>&1 | tee "$log"; then
+    if "$work/test" -test.run '^$' -test.fuzz "^$2\$" -test.fuzztime "${FUZZTIME:-30s}" -test.fuzzminimizetime 10x \
+      -test.fuzzcachedir "$cache/$1" </dev/null 2>&1 | tee "$work/log"; then
       return 0
     fi
-    if grep -q 'Failing input written' "$log" || ! grep -q '^ *context deadline exceeded$' "$log"; then
+    if grep -q 'Failing input written' "$work/log" || ! grep -q '^ *context deadline exceeded$' "$work/log"; then
       return 1
     fi
   done
@@ -22,15 +25,19 @@ fuzz() {
 }
 
 n=0 failed=()
-while read -r dir file; do
-  while read -r target; do
-    echo "== ${dir#"$PWD"/} $target"
-    fuzz "$dir" "$target" || failed+=("${dir#"$PWD"/} $target")
+while read -r package dir list; do
+  read -ra files <<<"$list"
+  mapfile -t targets < <(cd "$dir" && sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' "${files[@]}")
+  ((${#targets[@]})) || continue
+  go test -c -fuzz . -o "$work/test" "$package"
+  cd "$dir"
+  for target in "${targets[@]}"; do
+    echo "== $package $target"
+    fuzz "$package" "$target" || failed+=("$package $target")
     n=$((n + 1))
-  done < <(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' "$dir/$file")
-done < <(go list -f '{{$d := .Dir}}{{range .TestGoFiles}}{{$d}} {{.}}
-{{end}}{{range .XTestGoFiles}}{{$d}} {{.}}
-{{end}}' ./... | sed '/^$/d')
+  done
+  cd "$OLDPWD"
+done < <(go list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}} {{.Dir}} {{join .TestGoFiles " "}} {{join .XTestGoFiles " "}}{{end}}' ./...)
 echo "$n fuzz targets, ${#failed[@]} failed"
 printf '%s\n' "${failed[@]}"
 ((${#failed[@]} == 0))
