@@ -319,7 +319,7 @@ func moveVolume(ctx context.Context, d *folder, name string) error {
 		return err
 	}
 	defer fresh.Close()
-	if modes() { // both may be read-only
+	if obeysModes() { // both may be read-only
 		self, err := old.stat()
 		if err != nil {
 			return err
@@ -335,22 +335,19 @@ func moveVolume(ctx context.Context, d *folder, name string) error {
 	return old.rename(elem, fresh, elem)
 }
 
-// modes reports whether a directory has to be writable for what this process does in it.
-func modes() bool { return exact && !privileged() }
+// obeysModes reports whether the modes of directories bind this process.
+func obeysModes() bool { return exact && !privileged() }
 
 // closeParent gives the parent of a volume in the new root the mode that it has in the image, or in the
 // snapshot that is rolled back to: what it has now may be what a move that was cut short left.
 func (p dirPlatform) closeParent(d *folder, j *Job, name string) error {
-	if !modes() {
+	if !obeysModes() {
 		return nil
 	}
 	parent := path.Dir(name)
 	f, err := openBelow(d, newRoot+"/"+parent)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // nor has it the volume
-	}
 	if err != nil {
-		return err
+		return nil // not a directory: nothing was moved into it
 	}
 	defer f.Close()
 	if pending := j.Instance.Pending; pending.Op == opRollback {

@@ -355,11 +355,11 @@ var startControls = []Control{{
 		"a manifest that cannot be read is not imported, and nobody is told.",
 	On: map[string]Method{
 		Illumos: {
-			How:   "manifests and profiles can be read; programs and users of lib/svc/manifest/site are in the image; no two services open a port",
+			How:   "manifests and profiles can be read; programs and users of lib/svc/manifest/site are in the image; no service of a spec has a port of another one",
 			Globs: append(bootGlobs(Illumos), "etc/svc/profile/**", "etc/passwd"), Check: checkManifests,
 		},
 		Linux: {
-			How:   "programs and users of the services in etc/systemd/system are in the image; no two services open a port",
+			How:   "programs and users of the services in etc/systemd/system are in the image; no service of a spec has a port of another one",
 			Globs: append(bootGlobs(Linux), "etc/passwd"), Check: checkUnits,
 		},
 	},
