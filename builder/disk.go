@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -319,29 +318,4 @@ func diskKinds() (names []string) {
 		}
 	}
 	return names
-}
-
-// A spool is a temporary file without a name, so that nothing is left of it however the process
-// ends, where the system allows that.
-type spool struct{ *os.File }
-
-func newSpool(dir string) (*spool, error) {
-	f, err := os.CreateTemp(dir, ".iscadm-spool-*")
-	if err != nil {
-		return nil, err
-	}
-	if runtime.GOOS != "windows" {
-		if err := os.Remove(f.Name()); err != nil {
-			return nil, errors.Join(err, f.Close())
-		}
-	}
-	return &spool{f}, nil
-}
-
-func (s *spool) Close() error {
-	err := s.File.Close()
-	if runtime.GOOS == "windows" {
-		err = errors.Join(err, os.Remove(s.Name()))
-	}
-	return err
 }

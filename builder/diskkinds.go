@@ -12,6 +12,7 @@ import (
 
 	"github.com/goldenisc/packer-plugin-isc/image"
 	"github.com/goldenisc/packer-plugin-isc/internal/disk"
+	"github.com/goldenisc/packer-plugin-isc/internal/tempfile"
 	"github.com/goldenisc/packer-plugin-isc/ovf"
 	"github.com/goldenisc/packer-plugin-isc/registry"
 )
@@ -109,7 +110,7 @@ func newQCOW2(body hcl.Body, ctx *hcl.EvalContext) (Writer, hcl.Diagnostics) {
 func (d *QCOW2) Write(ctx context.Context, id string, src *Source, to *registry.Stage) ([]image.Artifact, error) {
 	return src.writeDisks(ctx, id, to, &d.Guest, qemuHardware, func(v *virtualDisk, id string) (_ image.Artifact, err error) {
 		a := v.artifact(id, "qcow2", image.TypeQCOW2)
-		s, err := newSpool(src.Dir)
+		s, err := tempfile.New(src.Dir)
 		if err != nil {
 			return a, err
 		}

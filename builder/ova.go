@@ -20,6 +20,7 @@ import (
 
 	"github.com/goldenisc/packer-plugin-isc/image"
 	"github.com/goldenisc/packer-plugin-isc/internal/disk"
+	"github.com/goldenisc/packer-plugin-isc/internal/tempfile"
 	"github.com/goldenisc/packer-plugin-isc/ovf"
 	"github.com/goldenisc/packer-plugin-isc/profiles"
 	"github.com/goldenisc/packer-plugin-isc/registry"
@@ -242,7 +243,7 @@ func (o *OVA) Write(ctx context.Context, id string, src *Source, to *registry.St
 			if err := fits(ctx, d.Source, levels[o.Level]); err != nil {
 				return nil, err
 			}
-			s, e := newSpool(src.Dir)
+			s, e := tempfile.New(src.Dir)
 			if e != nil {
 				return nil, e
 			}

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/goldenisc/packer-plugin-isc/image"
+	"github.com/goldenisc/packer-plugin-isc/internal/tempfile"
 	"github.com/goldenisc/packer-plugin-isc/profiles"
 	"github.com/goldenisc/packer-plugin-isc/zfs"
 )
@@ -39,7 +40,7 @@ func OpenStream(ctx context.Context, r io.ReadCloser, dir string, most int64) (*
 			return &StreamFile{&contextReaderAt{ctx, f}, st.Size(), f.Close}, nil
 		}
 	}
-	s, err := newSpool(dir)
+	s, err := tempfile.New(dir)
 	if err != nil {
 		return nil, errors.Join(err, r.Close())
 	}

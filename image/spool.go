@@ -4,41 +4,28 @@ import (
 	"crypto/sha256"
 	"errors"
 	"io"
-	"os"
-	"runtime"
 	"sort"
+
+	"github.com/goldenisc/packer-plugin-isc/internal/tempfile"
 )
 
 // A spool is the temporary file in which a Tree keeps content. It is only ever appended to.
 type spool struct {
-	f   *os.File
+	f   *tempfile.File
 	off int64
 	buf []byte
 	err error // of writing
 }
 
-// newSpool makes the file below dir. Where the system allows it, it has no name from the start,
-// so that nothing is left of it however the process ends.
 func newSpool(dir string) (*spool, error) {
-	f, err := os.CreateTemp(dir, ".iscadm-spool-*")
+	f, err := tempfile.New(dir)
 	if err != nil {
 		return nil, err
-	}
-	if runtime.GOOS != "windows" {
-		if err := os.Remove(f.Name()); err != nil {
-			return nil, errors.Join(err, f.Close())
-		}
 	}
 	return &spool{f: f}, nil
 }
 
-func (s *spool) Close() error {
-	err := s.f.Close()
-	if runtime.GOOS == "windows" {
-		err = errors.Join(err, os.Remove(s.f.Name()))
-	}
-	return err
-}
+func (s *spool) Close() error { return s.f.Close() }
 
 func (s *spool) open(n *node) (io.ReaderAt, io.Closer, error) {
 	return offsetReader{s.f, n.at}, nopCloser{}, nil

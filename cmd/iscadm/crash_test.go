@@ -138,7 +138,7 @@ func TestKilledBuild(t *testing.T) {
 	if killed == 0 {
 		t.Fatal("no build was killed")
 	}
-	ok(t, "build", next, "-o", ref, "--quiet")
+	ok(t, "build", next, "-o", ref, "--quiet", "--tmp", tmp)
 	if got, want := files(t, layout), files(t, clean); got != want {
 		t.Errorf("after the last build the layout holds\n%s\nwant\n%s", got, want)
 	}

@@ -24,8 +24,9 @@ const module = "github.com/goldenisc/packer-plugin-isc"
 // ranks says who may import whom: a package imports only packages of a lower rank. Every package
 // of the module stands here, so that a new one is placed before it is used.
 var ranks = map[string]int{
-	"internal/flock":   -1, // below all: they know nothing of us
-	"internal/hcltext": -1,
+	"internal/flock":    -1, // below all: they know nothing of us
+	"internal/hcltext":  -1,
+	"internal/tempfile": -1,
 
 	"ovf":                0,
 	"zfs":                0,
