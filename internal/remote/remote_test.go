@@ -406,7 +406,7 @@ func TestRealSSHD(t *testing.T) {
 	target := Target{User: me.Username, Host: "127.0.0.1", Port: addr.Port}
 	o := Options{KnownHosts: []string{filepath.Join(dir, "known")}, Keys: []string{filepath.Join(dir, "user")}}
 	var c *Client
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
 		if c, err = Dial(t.Context(), target, o); err == nil {
 			break
 		}
