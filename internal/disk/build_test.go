@@ -341,6 +341,7 @@ func TestPreflight(t *testing.T) {
 			r.remove("sbin/init")
 		}, []string{"has modules of kernel 6.1.0-9-test, but no boot/vmlinuz-6.1.0-9-test", "no boot stub: usr/lib/systemd/boot/efi/linuxx64.efi.stub", "no /sbin/init"}},
 		"no kernel":       {func(r *testRoot, o *Options) { r.remove("usr/lib/modules") }, []string{"has no kernel: neither"}},
+		"no aliases":      {func(r *testRoot, o *Options) { r.remove(dir + "modules.alias") }, []string{"the root has no " + dir + "modules.alias of kernel", "run depmod"}},
 		"no list":         {func(r *testRoot, o *Options) { r.remove(dir + "modules.dep") }, []string{"has no kernel: nothing below usr/lib/modules has a modules.dep"}},
 		"other kernel":    {func(r *testRoot, o *Options) { r.file("boot/vmlinuz-"+testRelease, 0o644, string(testPE("arm64"))) }, []string{"is for machine 0xaa64"}},
 		"no such driver":  {func(r *testRoot, o *Options) { o.Hardware = []Hardware{PVSCSI, NVMe} }, []string{"has no module vmw_pvscsi, the driver of pvscsi"}},

@@ -92,7 +92,8 @@ func (r *rootFS) findKernel(arch string) (*kernel, error) {
 	for i, name := range []string{"modules.dep", "modules.softdep", "modules.builtin", "modules.alias"} {
 		n := r.file(path.Join(k.dir, name))
 		if n == nil {
-			continue
+			// Without the aliases nothing would be loaded, and without the soft dependencies too little.
+			return nil, &Problem{What: fmt.Sprintf("the root has no %s of kernel %s", path.Join(k.dir, name), k.release), Hint: "run depmod " + k.release + " in it"}
 		}
 		if files[i], err = n.read(maxModules); err != nil {
 			return nil, err

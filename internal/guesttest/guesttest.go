@@ -61,7 +61,7 @@ kernel/crc32c_generic.ko:
 		file(dir+"kernel/"+m+".ko", 0o644, "module "+m)
 	}
 	file(dir+"modules.softdep", 0o644, "# soft\nsoftdep libcrc32c pre: crc32c\nsoftdep xts pre: ecb\n")
-	file(dir+"modules.builtin", 0o644, "kernel/drivers/nvme/host/nvme.ko\n")
+	file(dir+"modules.builtin", 0o644, "kernel/drivers/nvme/host/nvme.ko\nkernel/drivers/net/ethernet/intel/e1000/e1000.ko\n")
 	file(dir+"modules.alias", 0o644, "alias crc32c crc32c_generic\nalias pci:v00008086d00002829sv*sd*bc*sc*i* ahci\n")
 	return out
 }

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -21,6 +22,7 @@ const (
 	blockUninit    = 2
 	extentsFlag    = 0x80000
 	descriptorSize = 32
+	superMagic     = 0xef53
 )
 
 // An ext is a file system to be.
@@ -37,8 +39,28 @@ type top struct {
 	mode     uint16
 }
 
-// format makes an empty file system of size bytes. Groups that nothing is in yet are not written.
-func format(w io.WriterAt, size int64, id [16]byte, journal bool, t top) error {
+// A device is what a file system is made on.
+type device interface {
+	io.WriterAt
+	Sync() error
+}
+
+// begun stands in the first block, which is not ext4's, while a file system that is to stay is made.
+const begun = "isc: a file system is being made here\n"
+
+// fresh reports whether a device has no content, by its first bytes: it is zeros, or was being formatted when
+// the power went.
+func fresh(head []byte) bool {
+	const magic = 1024 + 56
+	if bytes.HasPrefix(head, []byte(begun)) {
+		return binary.LittleEndian.Uint16(head[magic:]) != superMagic
+	}
+	return len(bytes.Trim(head, "\x00")) == 0
+}
+
+// format makes an empty file system of size bytes. Groups that nothing is in yet are not written. One
+// with a journal is to stay: if the power goes, the device is [fresh] until the file system is whole.
+func format(w device, size int64, id [16]byte, journal bool, t top) error {
 	e := &ext{blocks: size / extBlock, id: id, top: t}
 	if journal {
 		e.journal = journalBlocks
@@ -56,7 +78,29 @@ func format(w io.WriterAt, size int64, id [16]byte, journal bool, t top) error {
 	if e.blocks < e.overhead(0)+e.journal+1024 || e.blocks >= 1<<32 {
 		return fmt.Errorf("%d bytes are no size for a file system", size)
 	}
-	return e.write(w)
+	if !journal {
+		return e.write(w)
+	}
+	mark := []byte(begun)
+	if err := put(w, mark); err != nil {
+		return err
+	}
+	if err := e.write(w); err != nil {
+		return err
+	}
+	clear(mark)
+	return put(w, mark)
+}
+
+// put writes the mark when all that was written is on the device, and waits for it.
+func put(w device, mark []byte) error {
+	if err := w.Sync(); err != nil {
+		return err
+	}
+	if _, err := w.WriteAt(mark, 0); err != nil {
+		return err
+	}
+	return w.Sync()
 }
 
 // hasSuper reports whether a group has copies of superblock and descriptors.
@@ -91,7 +135,7 @@ func (e *ext) overhead(g int64) int64 { return e.bitmap(g) - g*groupBlocks + 2 +
 // size returns the blocks of a group.
 func (e *ext) size(g int64) int64 { return min(groupBlocks, e.blocks-g*groupBlocks) }
 
-func (e *ext) write(w io.WriterAt) error {
+func (e *ext) write(w device) error {
 	le := binary.LittleEndian
 	used := e.overhead(0) // of the first group
 	rootDir, lost, journal := used, used+1, used+2
@@ -155,8 +199,11 @@ func (e *ext) write(w io.WriterAt) error {
 			at := g * groupBlocks * extBlock
 			if g == 0 {
 				at = 1024
+				err = w.Sync() // devices write in any order
 			}
-			_, err = w.WriteAt(s, at)
+			if err == nil {
+				_, err = w.WriteAt(s, at)
+			}
 		}
 	}
 	return err
@@ -176,7 +223,7 @@ func (e *ext) super(g, free int64, inodes []byte) []byte {
 	le.PutUint32(s[36:], groupBlocks)
 	le.PutUint32(s[40:], groupInodes)
 	le.PutUint16(s[54:], 0xffff) // mounts before a check
-	le.PutUint16(s[56:], 0xef53)
+	le.PutUint16(s[56:], superMagic)
 	le.PutUint16(s[58:], 1) // clean
 	le.PutUint16(s[60:], 1) // go on after errors
 	le.PutUint32(s[76:], 1) // revision with features

@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"hash/crc32"
 	"reflect"
 	"strings"
@@ -14,7 +15,7 @@ import (
 )
 
 func TestCmdline(t *testing.T) {
-	c, err := parseCmdline("quiet ro isc.root=AA isc.verity=12:5a:0b:CC isc.swap=DD isc.scratch=EE isc.data=FF:/data isc.second isc.var=overlay isc.etc=tmpfs isc.corrupt=panic init=/bin/x foo.root=1\n")
+	c, err := parseCmdline("quiet ro isc.root=AA isc.verity=12:5a:0b:CC isc.swap=DD isc.scratch=EE isc.data=FF:/data isc.second isc.var=overlay isc.etc=tmpfs isc.corrupt=panic init=/bin/x foo.root=1 isc.root=bb init=/bin/y isc.verity=1:2:3:4\n")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,3 +134,74 @@ func TestFormat(t *testing.T) {
 type sink struct{ n int }
 
 func (s *sink) WriteAt(p []byte, _ int64) (int, error) { s.n += len(p); return len(p), nil }
+func (s *sink) Sync() error                            { return nil }
+
+// A cut is a device whose power goes after some writes and flushes. Of what was written since the last
+// flush only the last write has arrived.
+type cut struct {
+	data []byte
+	late []func()
+	left int
+}
+
+var errCut = errors.New("no power")
+
+func (c *cut) step() error {
+	if c.left == 0 {
+		if n := len(c.late); n > 0 {
+			c.late[n-1]()
+		}
+		return errCut
+	}
+	c.left--
+	return nil
+}
+
+func (c *cut) WriteAt(p []byte, at int64) (int, error) {
+	if err := c.step(); err != nil {
+		return 0, err
+	}
+	p = bytes.Clone(p)
+	c.late = append(c.late, func() { copy(c.data[at:], p) })
+	return len(p), nil
+}
+
+func (c *cut) Sync() error {
+	if err := c.step(); err != nil {
+		return err
+	}
+	for _, write := range c.late {
+		write()
+	}
+	c.late = nil
+	return nil
+}
+
+// TestPowerCut: whenever the power goes, the device is either to be formatted or holds the file system.
+func TestPowerCut(t *testing.T) {
+	const size = 24 << 20
+	whole := &cut{data: make([]byte, size), left: -1}
+	if err := format(whole, size, [16]byte{1}, true, top{mode: 0o755}); err != nil {
+		t.Fatal(err)
+	}
+	if fresh(whole.data[:1<<20]) || whole.data[0] != 0 {
+		t.Fatal("what is whole is to be formatted")
+	}
+	for n := 0; ; n++ {
+		c := &cut{data: make([]byte, size), left: n}
+		err := format(c, size, [16]byte{1}, true, top{mode: 0o755})
+		if !fresh(c.data[:1<<20]) && !bytes.Equal(c.data[1024:], whole.data[1024:]) {
+			t.Errorf("after %d steps the device is neither fresh nor whole", n)
+		}
+		if err == nil {
+			break
+		}
+	}
+	for text, want := range map[string]bool{"": true, "LUKS": false, begun: true, begun[1:]: false} {
+		head := make([]byte, 1<<20)
+		copy(head, text)
+		if fresh(head) != want {
+			t.Errorf("%q: fresh is %v", text, !want)
+		}
+	}
+}

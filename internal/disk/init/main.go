@@ -256,11 +256,7 @@ func mountData(dev, at string, t top) error {
 	if err != nil {
 		return err
 	}
-	empty := true
-	for _, b := range head {
-		empty = empty && b == 0
-	}
-	if empty {
+	if fresh(head) {
 		sectors, err := deviceSectors(dev)
 		if err != nil {
 			return err
@@ -319,8 +315,13 @@ type cmdline struct {
 // parseCmdline takes what is ours; the last of several counts.
 func parseCmdline(text string) (*cmdline, error) {
 	c := &cmdline{init: "/sbin/init"}
+	seen := map[string]bool{}
 	for word := range strings.FieldsSeq(text) {
 		name, value, _ := strings.Cut(word, "=")
+		if seen[name] {
+			continue // the first counts: boot stubs append what they find beside the kernel
+		}
+		seen[name] = true
 		switch name {
 		case "isc.root":
 			c.root = strings.ToLower(value)
