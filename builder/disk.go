@@ -70,7 +70,7 @@ func (c *CapturedDisk) open(ctx context.Context, d *DiskSource, name string, p i
 	if err != nil {
 		return err
 	}
-	c.File, err = hashFile(ctx, f)
+	c.File, err = hashSparse(ctx, f)
 	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
@@ -93,6 +93,23 @@ func (c *CapturedDisk) open(ctx context.Context, d *DiskSource, name string, p i
 	}
 	h.Sum(c.Digest[:0])
 	return nil
+}
+
+// hashSparse is [hashFile] of a file that is likely to be holes for the most part, which are not read.
+func hashSparse(ctx context.Context, f *os.File) (string, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return "", err
+	}
+	extents, err := ovf.FileExtents(f)
+	if err != nil {
+		return "", err
+	}
+	h := sha256.New()
+	if err := ovf.WriteRaw(ctx, h, ovf.Source{Content: f, Size: info.Size(), Extents: extents}, info.Size()); err != nil {
+		return "", err
+	}
+	return "sha256:" + hex.EncodeToString(h.Sum(nil)), nil
 }
 
 // image opens the disk in the file.

@@ -326,6 +326,7 @@ func TestCapturedDiskRefusals(t *testing.T) {
 		"cpus":          {source + "ova {\n  cpus = 100\n}\n", "100 CPUs"},
 		"controller":    {source + "ova {\n  controller = \"nvme\"\n}\n", `controller "nvme": target universal takes`},
 		"card":          {source + "ova {\n  targets = [\"virtualbox\"]\n  nic {\n    card = \"vmxnet3\"\n  }\n}\n", `card "vmxnet3": target virtualbox takes`},
+		"card of one":   {source + "ova {\n  targets = [\"virtualbox\", \"vmware\"]\n  nic {\n    card = \"virtio\"\n  }\n}\n", `card "virtio": targets virtualbox, vmware take e1000; virtio is for target virtualbox`},
 		"OVF 2.0":       {source + "ova {\n  ovf = \"2.0\"\n}\n", "OVF 2.0 is refused"},
 		"key alone":     {source + "ova {\n  key = \"env://X\"\n}\n", "goes with a certificate"},
 		"property":      {source + "ova {\n  property {\n    key = \"a b\"\n  }\n}\n", `property "a b"`},
@@ -353,6 +354,7 @@ func TestGuestProblems(t *testing.T) {
 	}
 	for name, c := range map[string]struct{ text, want string }{
 		"firmware":   {"ova {\n  firmware = \"bios\"\n}\n", "unified kernel image"},
+		"unsigned":   {"ova {\n  secure_boot = true\n}\n", "needs uki_key and uki_cert"},
 		"etc":        {"qcow2 {\n  etc = \"memory\"\n}\n", `"memory" is none of`},
 		"hardware":   {"qcow2 {\n  hardware = [\"floppy\"]\n}\n", `"floppy" is none of`},
 		"size":       {"qcow2 {\n  size = \"big\"\n}\n", "is not a size"},
@@ -395,6 +397,10 @@ qcow2 {
   hardware = ["ahci"]
 }
 `
+	declared := strings.Replace(spec, "qcow2 {", "ova {\n  targets = [\"vmware\"]\n  nic {\n    card = \"vmxnet3\"\n  }", 1)
+	if _, _, err := buildSpec(t, dir, declared); err == nil || !strings.Contains(err.Error(), "no module vmxnet3, the driver of vmxnet3") {
+		t.Errorf("hardware of the descriptor is forgotten: %v", err)
+	}
 	if _, _, err := buildSpec(t, dir, spec); err != nil {
 		t.Error(err)
 	}

@@ -31,7 +31,7 @@ type Guest struct {
 	Size       string   `hcl:"size,optional"`        // of the disk; default as large as needed
 	Cmdline    string   `hcl:"cmdline,optional"`     // of the kernel, behind what is needed
 	Serial     bool     `hcl:"serial,optional"`      // the console is the first serial port too
-	Hardware   []string `hcl:"hardware,optional"`    // what the guest must have drivers of; default what the kind's machines have
+	Hardware   []string `hcl:"hardware,optional"`    // what the guest must have drivers of, in an ova beside what that declares; default what the kind's machines have
 	Var        string   `hcl:"var,optional"`         // /var: overlay (default), tmpfs, scratch or read-only
 	Etc        string   `hcl:"etc,optional"`         // /etc: overlay, tmpfs, scratch or read-only (default)
 	Corruption string   `hcl:"corruption,optional"`  // of a block of the root: fail (default), restart or panic
@@ -40,8 +40,9 @@ type Guest struct {
 	SignKey    string   `hcl:"uki_key,optional"`     // RSA key for Secure Boot: PEM file or env://VARIABLE
 	SignCert   string   `hcl:"uki_cert,optional"`    // PEM file with its certificate
 
-	bios    bool // the machine starts it without EFI
-	unknown bool // values that are none of a few are reported already
+	bios     bool // the machine starts it without EFI
+	declared bool // the machine is described: it has that hardware, whatever is named
+	unknown  bool // values that are none of a few are reported already
 }
 
 // writables are the values of Guest.Var and Etc.
@@ -81,7 +82,7 @@ func (g *Guest) problems(s *Spec) (out []Problem) {
 	}
 	if s.Disk != nil {
 		told := *g
-		told.bios = false // that is said of the machine
+		told.bios, told.declared = false, false // that is said of the machine
 		if !reflect.ValueOf(told).IsZero() {
 			on("", errors.New("says how a disk is made of a root: a captured disk stays as it is"))
 		}
@@ -165,7 +166,9 @@ func (g *Guest) options(s *Spec, machine []disk.Hardware) (o disk.Options, err e
 		o.Var = writables[g.Var]
 	}
 	if len(g.Hardware) > 0 {
-		o.Hardware = nil
+		if !g.declared {
+			o.Hardware = nil
+		}
 		for _, h := range g.Hardware {
 			o.Hardware = append(o.Hardware, disk.Hardware(h))
 		}

@@ -33,9 +33,9 @@ type OVA struct {
 	Memory     string   `hcl:"memory,optional"`      // default that of limits, else 1GiB
 	CPUs       int      `hcl:"cpus,optional"`        // default those of limits, else 1
 	Firmware   string   `hcl:"firmware,optional"`    // efi (default) or bios
-	SecureBoot bool     `hcl:"secure_boot,optional"` // told to VMware, the only one that can be told
+	SecureBoot bool     `hcl:"secure_boot,optional"` // told to VMware, the only one that can be told; of a Linux root it needs uki_key
 	Controller string   `hcl:"controller,optional"`  // of the disk: ahci (default), ide, lsilogic, pvscsi, nvme
-	System     string   `hcl:"system,optional"`      // debian, ubuntu, linux or illumos; default by the root or image.os
+	System     string   `hcl:"system,optional"`      // debian, ubuntu, linux, illumos or solaris; default by the root or image.os
 	Level      string   `hcl:"level,optional"`       // of compression: fast, default or small
 	Manifest   string   `hcl:"manifest,optional"`    // sha256 (default), sha1, sha512 or none
 	OVF        string   `hcl:"ovf,optional"`         // 1.1 (default) or 2.0, which VirtualBox alone reads
@@ -73,7 +73,7 @@ type Property struct {
 }
 
 // guests are the values of OVA.System.
-var guests = map[string]ovf.OS{"debian": ovf.Debian, "ubuntu": ovf.Ubuntu, "linux": ovf.Linux, "illumos": ovf.Illumos}
+var guests = map[string]ovf.OS{"debian": ovf.Debian, "ubuntu": ovf.Ubuntu, "linux": ovf.Linux, "illumos": ovf.Illumos, "solaris": ovf.Solaris}
 
 func newOVA(body hcl.Body, ctx *hcl.EvalContext) (Writer, hcl.Diagnostics) {
 	o := &OVA{Level: "default", Manifest: string(ovf.SHA256), Firmware: string(ovf.EFI), Controller: string(ovf.AHCI), OVF: "1.1"}
@@ -90,18 +90,24 @@ func newOVA(body hcl.Body, ctx *hcl.EvalContext) (Writer, hcl.Diagnostics) {
 		diags = append(diags, oneOf(body, "targets", t, string(ovf.VirtualBox), string(ovf.VMware), string(ovf.Proxmox), string(ovf.Universal))...)
 	}
 	diags = append(diags, o.Guest.check(body)...)
-	o.bios = o.Firmware == string(ovf.BIOS)
+	o.bios, o.declared = o.Firmware == string(ovf.BIOS), true
 	o.faulty = diags.HasErrors()
 	return o, diags
 }
 
-// target returns the importer, or that all of them are to take it.
-func (o *OVA) target() ovf.Target {
-	named := slices.Compact(slices.Sorted(slices.Values(o.Targets)))
-	if len(named) == 1 {
-		return ovf.Target(named[0])
+// target returns the importer, or that several are to take it, which may be all.
+func (o *OVA) target() (ovf.Target, []ovf.Target) {
+	var named []ovf.Target
+	for _, t := range slices.Compact(slices.Sorted(slices.Values(o.Targets))) {
+		named = append(named, ovf.Target(t))
 	}
-	return ovf.Universal
+	if len(named) == 1 {
+		return named[0], nil
+	}
+	if slices.Contains(named, ovf.Universal) {
+		named = nil
+	}
+	return ovf.Universal, named
 }
 
 // problems returns what is wrong with the machine, without a disk in it.
@@ -120,6 +126,9 @@ func (o *OVA) problems(s *Spec) (out []Problem) {
 	}
 	if s.Disk == nil && s.Image.OS == "linux" && o.Firmware == "bios" {
 		on("firmware", errors.New("bios does not start a disk that is made of a Linux root: it has a unified kernel image"))
+	}
+	if o.SecureBoot && s.Disk == nil && s.Image.OS == "linux" && o.SignKey == "" {
+		on("secure_boot", errors.New("needs uki_key and uki_cert: the firmware would refuse an unsigned kernel image"))
 	}
 	if (o.Key == "") != (o.Certificate == "") {
 		on("key", errors.New("goes with a certificate, and a certificate with a key"))
@@ -154,8 +163,9 @@ func (o *OVA) appliance(s *Spec, system ovf.OS) (*ovf.Appliance, error) {
 		return nil, fmt.Errorf("memory: %w", err)
 	}
 	const mib = 1 << 20
+	target, among := o.target()
 	a := &ovf.Appliance{
-		Name: s.Image.Name + "-" + s.Image.Version, Target: o.target(), OVF2: o.OVF == "2.0", OS: system,
+		Name: s.Image.Name + "-" + s.Image.Version, Target: target, Among: among, OVF2: o.OVF == "2.0", OS: system,
 		CPUs: cmp.Or(o.CPUs, int(math.Ceil(limits.CPUs)), 1), Memory: (memory + mib - 1) / mib * mib,
 		Firmware: ovf.Firmware(o.Firmware), SecureBoot: o.SecureBoot, Description: s.Image.Description, EULA: o.EULA,
 		Product: &ovf.Product{Name: s.Image.Name, Vendor: o.Vendor, Version: s.Image.Version, ProductURL: o.URL},
@@ -225,6 +235,9 @@ func (o *OVA) Write(ctx context.Context, id string, src *Source, to *registry.St
 	opt := ovf.Options{Manifest: ovf.Digest(o.Manifest), ModTime: src.Created}
 	if o.Key != "" {
 		if opt.Key, opt.Certificates, err = readSigner(src.Spec.Dir, o.Key, o.Certificate); err != nil {
+			return nil, Input(err)
+		}
+		if err := opt.Check(); err != nil {
 			return nil, Input(err)
 		}
 	}

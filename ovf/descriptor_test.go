@@ -185,6 +185,9 @@ func TestValidate(t *testing.T) {
 		"no disk":     {func(a *Appliance) { a.Disks = nil }, "no disk"},
 		"controller":  {func(a *Appliance) { a.Disks[0].Controller = NVMe }, `disk 1: controller "nvme": target universal takes ahci, lsilogic, ide; nvme is for target virtualbox, vmware`},
 		"card":        {func(a *Appliance) { a.NICs[0].Card = VMXNET3 }, `network interface 1: card "vmxnet3": target universal takes e1000; vmxnet3 is for target vmware, proxmox`},
+		"among":       {func(a *Appliance) { a.Among, a.NICs[0].Card = []Target{VirtualBox, VMware}, VMXNET3 }, `card "vmxnet3": targets virtualbox, vmware take e1000; vmxnet3 is for target vmware, proxmox`},
+		"among whom":  {func(a *Appliance) { a.Among = []Target{VMware, "xen"} }, `target "xen"`},
+		"not VMware":  {func(a *Appliance) { a.Among, a.SecureBoot = []Target{VirtualBox, Proxmox}, true }, "Secure Boot"},
 		"too many": {func(a *Appliance) {
 			for range 5 {
 				d := a.Disks[0]
@@ -209,6 +212,15 @@ func TestValidate(t *testing.T) {
 		if _, derr := a.Descriptor(); derr == nil {
 			t.Errorf("%s: a descriptor is written", name)
 		}
+	}
+}
+
+func TestAmong(t *testing.T) {
+	a := testAppliance(t, Universal)
+	a.Among = []Target{VMware, Proxmox}
+	a.NICs[0].Card = VMXNET3
+	if err := a.Validate(); err != nil {
+		t.Error(err)
 	}
 }
 

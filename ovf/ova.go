@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"crypto"
+	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"errors"
@@ -22,6 +23,27 @@ type Options struct {
 	Key          crypto.Signer       // RSA; signs the manifest if not nil
 	Certificates []*x509.Certificate // of Key, its own first
 	ModTime      time.Time           // of the files in the archive, whole seconds; 1970 if zero
+}
+
+// Check reports whether an appliance can be signed so. Package does that too, but only when there are disks.
+func (o *Options) Check() error {
+	if o.Key == nil {
+		return nil
+	}
+	if o.Manifest == None {
+		return fmt.Errorf("what is signed is the manifest: there is none")
+	}
+	if len(o.Certificates) == 0 {
+		return fmt.Errorf("signing key without a certificate")
+	}
+	pub, ok := o.Key.Public().(*rsa.PublicKey)
+	if !ok {
+		return fmt.Errorf("signing key is a %T: importers verify RSA only", o.Key.Public())
+	}
+	if first := o.Certificates[0]; !pub.Equal(first.PublicKey) {
+		return fmt.Errorf("certificate of %q is not that of the signing key", first.Subject)
+	}
+	return nil
 }
 
 // A Package is the files of an appliance in the order of an OVA: descriptor, manifest,
@@ -55,8 +77,8 @@ func (a *Appliance) pack(ctx context.Context, opt Options) (*Package, error) {
 		return nil, errors.Join(errs...)
 	}
 	or(&opt.Manifest, SHA256)
-	if opt.Key != nil && opt.Manifest == None {
-		return nil, fmt.Errorf("what is signed is the manifest: there is none")
+	if err := opt.Check(); err != nil {
+		return nil, err
 	}
 	p := &Package{modTime: opt.ModTime.UTC().Truncate(time.Second)}
 	if opt.ModTime.IsZero() {

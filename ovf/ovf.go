@@ -90,9 +90,26 @@ type machine struct {
 func (m machine) disks() []Controller { return m.controllers }
 func (m machine) nics() []Card        { return m.cards }
 
-// offers tells what a target takes instead of a device, and which targets take that one.
-func offers[T ~string](t Target, wanted T, devices func(machine) []T) string {
-	text := fmt.Sprintf("target %s takes %s", t, list(devices(machines[t])))
+// takers says who takes the appliance, and returns what all of them have.
+func (a *Appliance) takers() (string, machine) {
+	m := machines[a.Target]
+	if a.Target != Universal || len(a.Among) == 0 {
+		return fmt.Sprintf("target %s takes", a.Target), m
+	}
+	m = machines[a.Among[0]]
+	for _, t := range a.Among[1:] {
+		m = machine{common(m.controllers, machines[t].controllers), common(m.cards, machines[t].cards)}
+	}
+	return fmt.Sprintf("targets %s take", list(a.Among)), m
+}
+
+func common[T comparable](a, b []T) []T {
+	return slices.DeleteFunc(slices.Clone(a), func(v T) bool { return !slices.Contains(b, v) })
+}
+
+// offers tells who takes what instead of a device, and which targets take that one.
+func offers[T ~string](who string, has []T, wanted T, devices func(machine) []T) string {
+	text := who + " " + list(has)
 	var others []Target
 	for _, other := range []Target{VirtualBox, VMware, Proxmox} {
 		if slices.Contains(devices(machines[other]), wanted) {
@@ -123,6 +140,7 @@ var (
 	Ubuntu  = OS{94, "Ubuntu Linux (64-bit)", "ubuntu64Guest", "Ubuntu_64"}
 	Linux   = OS{101, "Linux (64-bit)", "other4xLinux64Guest", "Linux26_64"}
 	Illumos = OS{81, "illumos (64-bit)", "solaris11_64Guest", "OpenSolaris_64"}
+	Solaris = OS{81, "Oracle Solaris 11 (64-bit)", "solaris11_64Guest", "Solaris11_64"}
 )
 
 // A Disk is one virtual disk: a VMDK as [WriteVMDK] wrote it, and where its bytes are.
@@ -163,9 +181,10 @@ type Property struct {
 // An Appliance describes one virtual machine. Every importer can take only some of what the
 // specification allows, so this has only what they do.
 type Appliance struct {
-	Name    string // of the machine and, with suffixes, of the files
-	Target  Target // Universal if empty
-	OVF2    bool   // write OVF 2.0 instead of 1.1; VirtualBox alone reads it
+	Name    string   // of the machine and, with suffixes, of the files
+	Target  Target   // Universal if empty
+	Among   []Target // of a universal one, who is to take it: those and their common devices; all if empty
+	OVF2    bool     // write OVF 2.0 instead of 1.1; VirtualBox alone reads it
 	OS      OS
 	CPUs    int
 	Memory  int64 // bytes, whole MiB
@@ -239,10 +258,14 @@ func (a *Appliance) problems() (errs []error) {
 	if !memberName.MatchString(a.Name) || len(a.Name) > maxName {
 		add("name: only letters, digits and .+=_- can stand in file names of all importers, %d bytes at most", maxName)
 	}
-	m, ok := machines[a.Target]
-	if !ok {
-		add("target %q is not known", a.Target)
+	ok := true
+	for _, t := range append([]Target{a.Target}, a.Among...) {
+		if _, known := machines[t]; !known {
+			ok = false
+			add("target %q is not known", t)
+		}
 	}
+	who, m := a.takers()
 	if a.OVF2 && a.Target != VirtualBox {
 		add("target %s: OVF 2.0 is refused there, or reads as an empty machine", a.Target)
 	}
@@ -255,7 +278,7 @@ func (a *Appliance) problems() (errs []error) {
 	if a.Firmware != EFI && a.Firmware != BIOS {
 		add("firmware %q is not known", a.Firmware)
 	}
-	if a.SecureBoot && (a.Firmware != EFI || a.Target != VMware && a.Target != Universal) {
+	if a.SecureBoot && (a.Firmware != EFI || a.Target != VMware && a.Target != Universal || len(a.Among) > 0 && !slices.Contains(a.Among, VMware)) {
 		add("Secure Boot can be declared with EFI, for VMware or universal")
 	}
 	if a.OS.ID < 0 || a.OS.ID > 65535 {
@@ -268,7 +291,7 @@ func (a *Appliance) problems() (errs []error) {
 	for i, d := range a.Disks {
 		switch {
 		case ok && !slices.Contains(m.controllers, d.Controller):
-			add("disk %d: controller %q: %s", i+1, d.Controller, offers(a.Target, d.Controller, machine.disks))
+			add("disk %d: controller %q: %s", i+1, d.Controller, offers(who, m.controllers, d.Controller, machine.disks))
 		case used[d.Controller] == slots[d.Controller]:
 			add("disk %d: a controller %s takes %d disks", i+1, d.Controller, slots[d.Controller])
 		}
@@ -285,7 +308,7 @@ func (a *Appliance) problems() (errs []error) {
 	}
 	for i, n := range a.NICs {
 		if ok && !slices.Contains(m.cards, n.Card) {
-			add("network interface %d: card %q: %s", i+1, n.Card, offers(a.Target, n.Card, machine.nics))
+			add("network interface %d: card %q: %s", i+1, n.Card, offers(who, m.cards, n.Card, machine.nics))
 		}
 		if !printable(n.Network) {
 			add("network interface %d: network %q: not one line of text", i+1, n.Network)
