@@ -157,7 +157,7 @@ var (
 	rawHardware   = []disk.Hardware{disk.VirtioBlk, disk.VirtioNet}
 	qemuHardware  = []disk.Hardware{disk.VirtioBlk, disk.VirtioNet}
 	azureHardware = []disk.Hardware{disk.HyperV}
-	gcpHardware   = []disk.Hardware{disk.VirtioSCSI, disk.VirtioNet}
+	gcpHardware   = []disk.Hardware{disk.VirtioSCSI, disk.NVMe, disk.VirtioNet} // newer series have NVMe alone
 	esxiHardware  = []disk.Hardware{disk.PVSCSI, disk.VMXNet3}
 )
 

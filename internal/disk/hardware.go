@@ -24,11 +24,11 @@ var drivers = map[Hardware]struct {
 	VirtioNet:  {modules: []string{"virtio_pci", "virtio_net"}},
 }
 
-// accelerated are modules that make hashing and encryption faster, where the kernel has them, by the
-// name that the kernel asks for. crc32c is needed before others can be loaded, and asked for by name.
-var accelerated = map[string][]string{
-	"amd64": {"crc32c_generic", "crc32c_intel", "sha256_ssse3", "aesni_intel"},
-	"arm64": {"crc32c_generic", "sha256_arm64", "sha2_ce", "aes_ce_blk", "aes_neon_blk"},
+// ciphers are modules that hash and encrypt, slow and fast, where the kernel has them as modules: it asks
+// for them by name, and there is no modprobe. crc32c is needed before others can be loaded.
+var ciphers = map[string][]string{
+	"amd64": {"crc32c_generic", "sha256_generic", "aes_generic", "crc32c_intel", "sha256_ssse3", "aesni_intel"},
+	"arm64": {"crc32c_generic", "sha256_generic", "aes_generic", "sha256_arm64", "sha2_ce", "aes_ce_blk", "aes_neon_blk"},
 }
 
 // A moduleSet is what the initrd has of modules.
@@ -48,7 +48,7 @@ type driverLine struct {
 func (x *moduleIndex) choose(o *Options, release string) (*moduleSet, []error) {
 	var problems []error
 	s := &moduleSet{}
-	for _, name := range accelerated[o.Arch] {
+	for _, name := range ciphers[o.Arch] {
 		s.base = x.load(s.base, name)
 	}
 	need := func(why string, names ...string) {
