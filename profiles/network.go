@@ -219,35 +219,49 @@ func (l *Layout) pfDock() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// nftDock returns the rules of nft(8) of a host of Linux, for the interface of the guest.
+// nftDock returns the rules of nft(8) of a host of Linux, for the interface of the guest. What it may call
+// elsewhere it may call on the host too, as with ipf(5) and pf.conf(7).
 func (l *Layout) nftDock() ([]byte, error) {
 	all, err := l.redirects()
+	if err != nil {
+		return nil, err
+	}
+	inTCP, inUDP, err := byProtocol(l.Inbound())
+	if err != nil {
+		return nil, err
+	}
+	outTCP, outUDP, err := byProtocol(l.outbound())
 	if err != nil {
 		return nil, err
 	}
 	var b bytes.Buffer
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	fmt.Fprintf(&b, ruleHead, l.Name)
+	only := func(match string, tcp, udp []int) {
+		if len(tcp) > 0 {
+			line("\t\t%s \"@PHYSICAL@\" tcp dport %s accept", match, numbers(tcp))
+		}
+		if len(udp) > 0 {
+			line("\t\t%s \"@PHYSICAL@\" udp dport %s accept", match, numbers(udp))
+		}
+		line("\t\t%s \"@PHYSICAL@\" drop", match)
+	}
+	// A table that is there would keep its rules and get these behind them. The first line is for the case
+	// that there is none to delete.
+	line("table inet isc-@NAME@ {}")
+	line("delete table inet isc-@NAME@")
 	line("table inet isc-@NAME@ {")
+	line("\tchain input {")
+	line("\t\ttype filter hook input priority 0; policy accept;")
+	line("\t\tct state established,related accept")
+	line("\t\ticmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit } accept")
+	only("iifname", outTCP, outUDP)
+	line("\t}")
 	line("\tchain forward {")
 	line("\t\ttype filter hook forward priority 0; policy accept;")
 	line("\t\tct state established,related accept")
-	for _, side := range []struct {
-		match string
-		ports []string
-	}{{"oifname", l.Inbound()}, {"iifname", l.outbound()}} {
-		tcp, udp, err := byProtocol(side.ports)
-		if err != nil {
-			return nil, err
-		}
-		if len(tcp) > 0 {
-			line("\t\t%s \"@PHYSICAL@\" tcp dport %s accept", side.match, numbers(tcp))
-		}
-		if len(udp) > 0 {
-			line("\t\t%s \"@PHYSICAL@\" udp dport %s accept", side.match, numbers(udp))
-		}
-		line("\t\t%s \"@PHYSICAL@\" drop", side.match)
-	}
+	only("oifname", inTCP, inUDP)
+	only("iifname", outTCP, outUDP)
 	line("\t}")
 	if len(all) > 0 {
 		line("\tchain prerouting {")
@@ -255,6 +269,12 @@ func (l *Layout) nftDock() ([]byte, error) {
 		for _, r := range all {
 			line("\t\tiifname \"@OUTSIDE@\" %s dport %d dnat ip to @IP@:%d", r.from.Protocol, r.from.Number, r.to.Number)
 		}
+		line("\t}")
+	}
+	if len(l.outbound()) > 0 {
+		line("\tchain postrouting {")
+		line("\t\ttype nat hook postrouting priority 100; policy accept;")
+		line("\t\toifname \"@OUTSIDE@\" ip saddr @IP@ masquerade")
 		line("\t}")
 	}
 	line("}")
