@@ -230,7 +230,7 @@ func wellFormed(t *testing.T, what string, l *Layout, root Root) {
 var dockForms = func() map[string]*regexp.Regexp {
 	const ports = `(\{ [0-9]+(, [0-9]+)* \})`
 	nft := regexp.MustCompile(`^(#.*|flush ruleset|table inet (isc|isc-@NAME@) \{|table inet isc-@NAME@ \{\}|delete table inet isc-@NAME@|\tchain [a-z]+ \{|\t?\}|\t\ttype (filter|nat) hook [a-z]+ priority -?[0-9]+; policy (drop|accept);` +
-		`|\t\t(iif lo|oif lo|ct state [a-z,]+) (accept|drop)|\t\t(icmp|icmpv6) type \{ [a-z, -]+ \} accept|\t\t(tcp|udp) dport ` + ports + ` ct state new accept` +
+		`|\t\t(iif lo|oif lo|ct state [a-z,]+) (accept|drop)|\t\t(icmp|icmpv6) type \{ [a-z0-9, -]+ \} accept|\t\tip6 [sd]addr [0-9a-f:/]+ udp sport [0-9]+ udp dport [0-9]+ accept|\t\t(tcp|udp) dport ` + ports + ` ct state new accept` +
 		`|\t\t[io]ifname "@PHYSICAL@" ((tcp|udp) dport ` + ports + ` accept|drop)|\t\tiifname "@OUTSIDE@" (tcp|udp) dport [0-9]+ dnat ip to @IP@:[0-9]+|\t\toifname "@OUTSIDE@" ip saddr @IP@ masquerade|\t\t.*ct state new.*accept)$`)
 	return map[string]*regexp.Regexp{
 		"ipf.conf":                   ipfRule,

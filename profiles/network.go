@@ -92,7 +92,11 @@ func (l *Layout) nftables() ([]byte, error) {
 	line("\t\tiif lo accept")
 	line("\t\tct state established,related accept")
 	line("\t\tct state invalid drop")
+	// What IPv6 does not work without (RFC 4890, 4.4.1). An answer to a question that went to a group is no
+	// established connection: neither that of multicast listeners nor that of DHCP.
 	line("\t\ticmpv6 type { destination-unreachable, packet-too-big, time-exceeded, parameter-problem, nd-neighbor-solicit, nd-neighbor-advert, nd-router-advert } accept")
+	line("\t\ticmpv6 type { mld-listener-query, mld-listener-report, mld-listener-done, mld2-listener-report } accept")
+	line("\t\tip6 saddr fe80::/10 udp sport 547 udp dport 546 accept")
 	line("\t\ticmp type { destination-unreachable, time-exceeded, parameter-problem } accept")
 	accept("tcp", inTCP)
 	accept("udp", inUDP)
@@ -109,7 +113,8 @@ func (l *Layout) nftables() ([]byte, error) {
 	line("\t\ttype filter hook output priority 0; policy %s;", policy)
 	line("\t\toif lo accept")
 	line("\t\tct state established,related accept")
-	line("\t\ticmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit } accept")
+	line("\t\ticmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit, mld-listener-report, mld-listener-done, mld2-listener-report } accept")
+	line("\t\tip6 daddr ff02::1:2 udp sport 546 udp dport 547 accept")
 	accept("tcp", outTCP)
 	accept("udp", outUDP)
 	line("\t}")
