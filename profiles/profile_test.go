@@ -496,3 +496,24 @@ func TestFilter(t *testing.T) {
 		t.Errorf("got\n%s", got)
 	}
 }
+
+func TestDropsByDefault(t *testing.T) {
+	const input, forward = "type filter hook input priority 0; policy drop;", "type filter hook forward priority filter; policy drop;"
+	for _, tt := range []struct {
+		rules string
+		want  bool
+	}{
+		{"chain i { " + input + " }\nchain f { " + forward + " }", true},
+		{"chain i { type filter hook input priority 0;\n policy drop; } # ours\nchain f { " + forward + " }", true},
+		{"chain i { iifname \"#1\" accept; " + input + " }\nchain f { " + forward + " }", true},
+		{"chain i { " + input + " }", false},
+		{"chain f { " + forward + " }", false},
+		{"# chain i { " + input + " }\nchain f { " + forward + " }", false},
+		{"chain i { type filter hook input priority 0; policy accept; } # " + input + "\nchain f { " + forward + " }", false},
+		{"chain i { type filter hook input priority 0; accept comment \"hook input; policy drop;\" }\nchain f { " + forward + " }", false},
+	} {
+		if got := dropsByDefault(tt.rules); got != tt.want {
+			t.Errorf("%t of\n%s", got, tt.rules)
+		}
+	}
+}
