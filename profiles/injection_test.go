@@ -54,6 +54,9 @@ func TestHostileLayout(t *testing.T) {
 	}
 	for _, os := range Platforms {
 		base := bare(t, os)
+		if os == Linux {
+			machine(t, base)
+		}
 		for name, set := range fields {
 			for _, v := range hostile {
 				l := webLayout(os)
@@ -183,6 +186,12 @@ func wellFormed(t *testing.T, what string, l *Layout, root Root) {
 		case e.Name == "etc/fstab" || e.Name == "etc/crypttab": // of crypttab, no field is a value of a spec
 			for _, line := range lines(text) {
 				if n := len(strings.Fields(line)); n != map[string]int{"etc/fstab": 6, "etc/crypttab": 4}[e.Name] {
+					t.Errorf("%s: %s: %q", what, e.Name, line)
+				}
+			}
+		case strings.HasPrefix(e.Name, "etc/tmpfiles.d/"):
+			for _, line := range lines(text) {
+				if !regexp.MustCompile(`^(#.*|d "/([^"\\%]|\\.|%%)*" 1777 root root)$`).MatchString(line) {
 					t.Errorf("%s: %s: %q", what, e.Name, line)
 				}
 			}

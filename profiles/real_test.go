@@ -305,6 +305,28 @@ func TestRealSystemd(t *testing.T) {
 	}
 }
 
+// TestRealTmpfiles lets systemd-tmpfiles(8) open the top of a new scratch space to everybody.
+func TestRealTmpfiles(t *testing.T) {
+	wantReal(t)
+	if os.Getuid() != 0 {
+		t.Skip("the owner is root")
+	}
+	const at = `/srv/it's_"100%"`
+	tree := bare(t, Linux)
+	machine(t, tree)
+	if err := (&Layout{OS: Linux, Name: "x", Scratch: &Scratch{Path: at, Size: "1GiB"}}).Apply(tree, epoch); err != nil {
+		t.Fatal(err)
+	}
+	dir := unpack(t, tree, "etc/*", "etc/tmpfiles.d/*")
+	if err := os.MkdirAll(dir+at, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	real(t, "systemd-tmpfiles", "--create", "--root="+dir)
+	if info, err := os.Stat(dir + at); err != nil || info.Mode() != os.ModeDir|os.ModeSticky|0o777 {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
+}
+
 // everyCapability are all that our services can have.
 func everyCapability() string {
 	var all []string
