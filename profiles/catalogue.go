@@ -140,10 +140,11 @@ var auditControls = []Control{
 				SMF: properties("system/auditd", "default", "preselection", "flags", "astring", "${audit_flags_solaris}"),
 			},
 			Linux: {
-				How:   "etc/audit/rules.d/50-isc.rules: accounts, rights, logins, time, network, mounts, modules, refused access",
-				Globs: []string{"etc/audit/rules.d/50-isc.rules"},
+				How: auditRulesPath + ": accounts, rights, logins, time, network, mounts, modules, refused access, where there is what they are about; " +
+					"on amd64 of programs of 32 bits too",
+				Globs: auditGlobs(),
 				Needs: auditd,
-				Edits: file("etc/audit/rules.d/50-isc.rules", 0o640, auditRules),
+				Edits: auditRules,
 			},
 		},
 	},

@@ -517,3 +517,44 @@ func TestDropsByDefault(t *testing.T) {
 		}
 	}
 }
+
+// TestAuditRules: the rules are those that the kernel of a root takes, each once.
+func TestAuditRules(t *testing.T) {
+	const loader = "usr/lib64/ld-linux-x86-64.so.2"
+	rules := func(files map[string]string) string {
+		files["usr/sbin/auditd"] = ""
+		tree := newTree(t, files)
+		for range 2 { // the second time after other controls have made folders
+			if err := Apply(tree, only(t, Linux, "B02", "L31"), epoch); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r, err := Audit(tree, only(t, Linux, "B02"), today)
+		if err != nil || r.Controls[0].Status != Pass {
+			t.Errorf("%v, %+v", err, r)
+		}
+		return read(t, tree, auditRulesPath)
+	}
+	least, all := rules(map[string]string{}), rules(map[string]string{
+		loader: "", "etc/ssh/sshd_config": "", "etc/security/limits.conf": "", "lib/systemd/systemd": "", "var/run/": "",
+	})
+	for _, text := range []string{least, all} {
+		if got := lines(text); got[1] != "-c" || len(slices.Compact(slices.Sorted(slices.Values(got)))) != len(got) {
+			t.Errorf("got\n%s", text)
+		}
+	}
+	for _, rule := range []string{
+		"-w /etc/ssh/sshd_config ", "-w /etc/security/opasswd ", "-w /etc/systemd/system ", "-w /var/run/utmp ",
+		"-F arch=b64 -S openat,truncate,ftruncate,open,creat -F exit=-EACCES ", "-F arch=b32 -S fchown,fchownat,chown,lchown,fchown32,chown32,lchown32 ",
+		"-F arch=b64 -S unlinkat,renameat,renameat2,unlink,rename ", "-F arch=b64 -S fchmod,fchmodat,setxattr,lsetxattr,fsetxattr,removexattr,lremovexattr,fremovexattr,chmod ",
+	} {
+		if strings.Contains(least, rule) || !strings.Contains(all, rule) {
+			t.Errorf("%q is not in the second alone:\n%s\n%s", rule, least, all)
+		}
+	}
+	for _, rule := range []string{"-w /etc/passwd -p wa -k identity\n", "-F arch=b64 -S fchown,fchownat -F auid"} {
+		if !strings.Contains(least, rule) {
+			t.Errorf("%q is missing:\n%s", rule, least)
+		}
+	}
+}
