@@ -69,7 +69,7 @@ func swapManifest(size int64) []byte {
 	method := "/lib/svc/method/" + swapService + " %m"
 	context := func() element {
 		return methodContext(Illumos).with(el("method_credential", "user", "root", "group", "root",
-			"privileges", "basic,sys_config,sys_mount,file_dac_read,file_dac_write,file_dac_search,sys_devices"))
+			"privileges", upTo("sys_config", "sys_mount", "file_dac_read", "file_dac_write", "file_dac_search", "sys_devices"))) // no zone has all
 	}
 	exec := func(name string) element {
 		return el("exec_method", "type", "method", "name", name, "exec", method, "timeout_seconds", "120").with(context())
