@@ -246,7 +246,7 @@ var dockForms = func() map[string]*regexp.Regexp {
 		"ipf6.conf":                  regexp.MustCompile(`^(#.*|(block|pass) (in|out) (log |quick )*(all|on lo0 all|proto ipv6-icmp all|proto (tcp|udp) from any to any port = [0-9]+( flags S)? keep state))$`),
 		"ipnat.conf":                 regexp.MustCompile(`^(#.*|rdr @OUTSIDE@ 0\.0\.0\.0/0 port [0-9]+ -> @IP@ port [0-9]+ (tcp|udp)|map @OUTSIDE@ @IP@/32 -> 0/32( portmap tcp/udp auto)?)$`),
 		"pf.conf":                    regexp.MustCompile(`^(#.*|set [a-z-]+ (on|skip on|.*)lo0|block log all|(block|pass) .*|match .*|rdr .*)$`),
-		"vnic.sh":                    regexp.MustCompile(`^(#.*|set -e|UPLINK=.*|dladm .*)$`),
+		"vnic.sh":                    regexp.MustCompile(`^(#.*|set -e|(UPLINK|ADDRESS|ROUTER)=.*|\t*((if|if !) )?(dladm|ipadm|routeadm) .*|\t*(fi|;;|esac)|case "\$ROUTER" in|\*:\*\) ;;|\*\))$`),
 		"nftables.conf":              nft,
 		"nftables.conf of the image": nft,
 	}

@@ -287,13 +287,31 @@ func (l *Layout) nftDock() ([]byte, error) {
 }
 
 // vnic are the commands that make the network of the zone: a VNIC that cannot forge addresses, over
-// an etherstub unless the site has a link for it.
+// an etherstub unless the site has a link for it. Nobody but the host leads out of an etherstub, and what
+// ipnat(5) translates it has to pass on.
 const vnic = `#!/bin/sh
 # Made by iscadm for the image %s: the zone's interface, which cannot forge addresses.
-# Set UPLINK to a link of the host's for a zone that has its own place there.
+# Set UPLINK to a link of the host's for a zone that has its own place there. If there is no such link it becomes an
+# etherstub, a network within the host, which has the address of the zone's router there and passes packets of IPv4 on.
 set -e
 UPLINK=${UPLINK:-@UPLINK@}
-dladm show-link "$UPLINK" >/dev/null 2>&1 || dladm create-etherstub "$UPLINK"
+ADDRESS=@ADDRESS@
+ROUTER=@ROUTER@
+if ! dladm show-link "$UPLINK" >/dev/null 2>&1; then
+	dladm create-etherstub "$UPLINK"
+	dladm create-vnic -l "$UPLINK" "${UPLINK}_host0" || { dladm delete-etherstub "$UPLINK"; exit 1; }
+fi
+case "$ROUTER" in
+*:*) ;;
+*)
+	if dladm show-vnic "${UPLINK}_host0" >/dev/null 2>&1; then
+		ipadm show-if "${UPLINK}_host0" >/dev/null 2>&1 || ipadm create-if "${UPLINK}_host0"
+		ipadm show-addr "${UPLINK}_host0/isc" >/dev/null 2>&1 ||
+			ipadm create-addr -T static -a "$ROUTER/${ADDRESS#*/}" "${UPLINK}_host0/isc"
+		routeadm -u -e ipv4-forwarding
+	fi
+	;;
+esac
 dladm show-vnic @PHYSICAL@ >/dev/null 2>&1 || dladm create-vnic -l "$UPLINK" @PHYSICAL@
 dladm set-linkprop -p protection=mac-nospoof,restricted,ip-nospoof,dhcp-nospoof @PHYSICAL@
 dladm set-linkprop -p allowed-ips=@IP@ @PHYSICAL@
