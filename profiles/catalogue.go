@@ -20,6 +20,9 @@ var Controls = func() []Control {
 	return all
 }()
 
+// noDumps has the kernel of Linux write no core files.
+var noDumps = sysctl("kernel.core_pattern", "|/bin/false", "fs.suid_dumpable", "0")
+
 // The A controls: what the kernel does for processes.
 var platformControls = []Control{
 	{
@@ -80,12 +83,9 @@ var platformControls = []Control{
 				SMF: coreadm("/var/share/cores/core.%f.%p"),
 			},
 			Linux: {
-				How:   sysctlPath + ": kernel.core_pattern=|/bin/false, fs.suid_dumpable=0; coredump.conf.d: Storage=none",
-				Globs: []string{sysctlPath, "etc/systemd/coredump.conf.d/isc.conf"},
-				Edits: func(p *Params) []Edit {
-					return append(sysctl("kernel.core_pattern", "|/bin/false", "fs.suid_dumpable", "0").Edits(p),
-						file("etc/systemd/coredump.conf.d/isc.conf", 0o644, "[Coredump]\nStorage=none\nProcessSizeMax=0\n")(p)...)
-				},
+				How:   noDumps.How + "; coredump.conf.d: Storage=none",
+				Globs: append([]string{"etc/systemd/coredump.conf.d/isc.conf"}, noDumps.Globs...),
+				Edits: all(noDumps.Edits, file("etc/systemd/coredump.conf.d/isc.conf", 0o644, "[Coredump]\nStorage=none\nProcessSizeMax=0\n")),
 			},
 		},
 	},

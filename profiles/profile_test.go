@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"flag"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -555,6 +556,51 @@ func TestAuditRules(t *testing.T) {
 	for _, rule := range []string{"-w /etc/passwd -p wa -k identity\n", "-F arch=b64 -S fchown,fchownat -F auid"} {
 		if !strings.Contains(least, rule) {
 			t.Errorf("%q is missing:\n%s", rule, least)
+		}
+	}
+}
+
+// TestSysctl: no file that is read later sets another value, nor does the one that is read last by other programs
+// than systemd's.
+func TestSysctl(t *testing.T) {
+	const keeps, wins = "net.ipv4.tcp_rfc1337=1\nnet.ipv4.tcp_rfc1337.x=0\nnet/ipv4/*=0\n; net.ipv4.tcp_rfc1337=0\nkernel.sysrq=1\n", " -net/ipv4/tcp_rfc1337 = 0\n"
+	for _, tt := range []struct {
+		name string
+		edit bool
+	}{
+		{"etc/sysctl.conf", true},
+		{"etc/sysctl.d/99-zz-isc2.conf", true},
+		{"run/sysctl.d/zz.conf", true},
+		{"usr/local/lib/sysctl.d/zz.conf", true},
+		{"usr/lib/sysctl.d/zz.conf", true},
+		{"lib/sysctl.d/zz.conf", true},
+		{"etc/sysctl.d/99-local.conf", false},
+		{"usr/lib/sysctl.d/50-default.conf", false},
+		{"etc/sysctl.d/zz.conf.bak", false},
+	} {
+		tree := newTree(t, map[string]string{tt.name: keeps + wins})
+		put(t, tree, image.Entry{Name: "etc/sysctl.d/zzz.conf", Mode: fs.ModeSymlink | 0o777, Target: "/dev/null", ModTime: old}, "")
+		s := only(t, Linux, "L14")
+		before, err := Audit(tree, s, today)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := Apply(tree, s, epoch); err != nil {
+			t.Fatal(err)
+		}
+		want := keeps + wins
+		if tt.edit {
+			want = keeps + "#" + wins
+		}
+		if got := read(t, tree, tt.name); got != want {
+			t.Errorf("%s: got\n%s", tt.name, got)
+		}
+		after, err := Audit(tree, s, today)
+		if err != nil || before.Controls[0].Status != Fail || after.Controls[0].Status != Pass {
+			t.Errorf("%s: %+v, then %+v, %v", tt.name, before.Controls, after.Controls, err)
+		}
+		if tt.edit != strings.Contains(fmt.Sprint(before.Controls[0].Findings), tt.name) {
+			t.Errorf("%s: findings %+v", tt.name, before.Controls[0].Findings)
 		}
 	}
 }
