@@ -20,6 +20,9 @@ var Controls = func() []Control {
 	return all
 }()
 
+// noDumps has the kernel of Linux write no core files.
+var noDumps = sysctl("kernel.core_pattern", "|/bin/false", "fs.suid_dumpable", "0")
+
 // The A controls: what the kernel does for processes.
 var platformControls = []Control{
 	{
@@ -80,12 +83,9 @@ var platformControls = []Control{
 				SMF: coreadm("/var/share/cores/core.%f.%p"),
 			},
 			Linux: {
-				How:   sysctlPath + ": kernel.core_pattern=|/bin/false, fs.suid_dumpable=0; coredump.conf.d: Storage=none",
-				Globs: []string{sysctlPath, "etc/systemd/coredump.conf.d/isc.conf"},
-				Edits: func(p *Params) []Edit {
-					return append(sysctl("kernel.core_pattern", "|/bin/false", "fs.suid_dumpable", "0").Edits(p),
-						file("etc/systemd/coredump.conf.d/isc.conf", 0o644, "[Coredump]\nStorage=none\nProcessSizeMax=0\n")(p)...)
-				},
+				How:   noDumps.How + "; coredump.conf.d: Storage=none",
+				Globs: append([]string{"etc/systemd/coredump.conf.d/isc.conf"}, noDumps.Globs...),
+				Edits: all(noDumps.Edits, file("etc/systemd/coredump.conf.d/isc.conf", 0o644, "[Coredump]\nStorage=none\nProcessSizeMax=0\n")),
 			},
 		},
 	},
@@ -140,10 +140,11 @@ var auditControls = []Control{
 				SMF: properties("system/auditd", "default", "preselection", "flags", "astring", "${audit_flags_solaris}"),
 			},
 			Linux: {
-				How:   "etc/audit/rules.d/50-isc.rules: accounts, rights, logins, time, network, mounts, modules, refused access",
-				Globs: []string{"etc/audit/rules.d/50-isc.rules"},
+				How: auditRulesPath + ": accounts, rights, logins, time, network, mounts, modules, refused access, where there is what they are about; " +
+					"on amd64 of programs of 32 bits too",
+				Globs: auditGlobs(),
 				Needs: auditd,
-				Edits: file("etc/audit/rules.d/50-isc.rules", 0o640, auditRules),
+				Edits: auditRules,
 			},
 		},
 	},

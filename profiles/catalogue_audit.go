@@ -1,7 +1,9 @@
 package profiles
 
 import (
+	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 
 	"github.com/goldenisc/packer-plugin-isc/image"
@@ -10,36 +12,97 @@ import (
 // auditd is what tells that a Linux root can audit.
 var auditd = []string{"usr/sbin/auditd", "sbin/auditd"}
 
-// auditRules is what B02 has the kernel of Linux record: the events of the STIG and of chapter 6.3
-// of CIS benchmarks, by key. The rules are those of audit.rules(7).
-const auditRules = `## Made by iscadm.
--w /etc/passwd -p wa -k identity
--w /etc/group -p wa -k identity
--w /etc/shadow -p wa -k identity
--w /etc/gshadow -p wa -k identity
--w /etc/security/opasswd -p wa -k identity
--w /etc/sudoers -p wa -k scope
--w /etc/sudoers.d -p wa -k scope
--w /etc/ssh/sshd_config -p wa -k sshd
--w /etc/pam.d -p wa -k pam
--w /etc/hosts -p wa -k network
--w /etc/systemd/system -p wa -k services
--w /etc/localtime -p wa -k time
--w /var/log/lastlog -p wa -k logins
--w /var/log/faillog -p wa -k logins
--w /var/run/utmp -p wa -k session
--w /var/log/wtmp -p wa -k session
--w /var/log/btmp -p wa -k session
--a always,exit -F arch=b64 -S adjtimex,settimeofday,clock_settime -k time
--a always,exit -F arch=b64 -S sethostname,setdomainname -k network
--a always,exit -F arch=b64 -S fchmod,fchmodat,setxattr,lsetxattr,fsetxattr,removexattr,lremovexattr,fremovexattr -F auid>=1000 -F auid!=unset -k permissions
--a always,exit -F arch=b64 -S fchown,fchownat -F auid>=1000 -F auid!=unset -k permissions
--a always,exit -F arch=b64 -S openat,truncate,ftruncate -F exit=-EACCES -F auid>=1000 -F auid!=unset -k access
--a always,exit -F arch=b64 -S openat,truncate,ftruncate -F exit=-EPERM -F auid>=1000 -F auid!=unset -k access
--a always,exit -F arch=b64 -S unlinkat,renameat,renameat2 -F auid>=1000 -F auid!=unset -k delete
--a always,exit -F arch=b64 -S mount,umount2 -F auid>=1000 -F auid!=unset -k mounts
--a always,exit -F arch=b64 -S init_module,finit_module,delete_module -k modules
-`
+// What B02 has the kernel of Linux record: the events of the STIG and of chapter 6.2.3 of the CIS benchmark
+// of Debian 12, by key. The rules are those of audit.rules(7).
+
+// auditWatches are the files that are watched. The folder of one has to be there, or the rule is refused; it
+// comes with what matches needs, which none of our controls makes.
+var auditWatches = []struct {
+	path, key string
+	needs     []string
+}{
+	{"/etc/passwd", "identity", nil},
+	{"/etc/group", "identity", nil},
+	{"/etc/shadow", "identity", nil},
+	{"/etc/gshadow", "identity", nil},
+	{"/etc/security/opasswd", "identity", limitsConf},
+	{"/etc/sudoers", "scope", nil},
+	{"/etc/sudoers.d", "scope", nil},
+	{"/etc/ssh/sshd_config", "sshd", []string{"etc/ssh/sshd_config"}},
+	{"/etc/pam.d", "pam", nil},
+	{"/etc/hosts", "network", nil},
+	{"/etc/systemd/system", "services", []string{"usr/lib/systemd/systemd", "lib/systemd/systemd"}},
+	{"/etc/localtime", "time", nil},
+	{"/var/log/lastlog", "logins", nil},
+	{"/var/log/faillog", "logins", nil},
+	{"/var/run/utmp", "session", []string{"var/run"}},
+	{"/var/log/wtmp", "session", nil},
+	{"/var/log/btmp", "session", nil},
+}
+
+// auditCalls are the system calls that are recorded: those of all machines, those that only x86 has besides,
+// and those that only its programs of 32 bits have. One that auditctl(8) does not know costs the whole rule.
+var auditCalls = []struct{ all, x86, x86of32, filters, key string }{
+	{"adjtimex,settimeofday,clock_settime", "", "stime,clock_settime64", "", "time"},
+	{"sethostname,setdomainname", "", "", "", "network"},
+	{"fchmod,fchmodat,setxattr,lsetxattr,fsetxattr,removexattr,lremovexattr,fremovexattr", "chmod", "", ofUsers, "permissions"},
+	{"fchown,fchownat", "chown,lchown", "fchown32,chown32,lchown32", ofUsers, "permissions"},
+	{"openat,truncate,ftruncate", "open,creat", "truncate64,ftruncate64", " -F exit=-EACCES" + ofUsers, "access"},
+	{"openat,truncate,ftruncate", "open,creat", "truncate64,ftruncate64", " -F exit=-EPERM" + ofUsers, "access"},
+	{"unlinkat,renameat,renameat2", "unlink,rename", "", ofUsers, "delete"},
+	{"mount,umount2", "", "umount", ofUsers, "mounts"},
+	{"init_module,finit_module,delete_module", "", "", "", "modules"},
+}
+
+const ofUsers = " -F auid>=1000 -F auid!=unset"
+
+// x86Loader tells that a root is of amd64.
+var x86Loader = []string{"lib64/ld-linux-x86-64.so.2", "usr/lib64/ld-linux-x86-64.so.2", "lib/ld-musl-x86_64.so.1"}
+
+const auditRulesPath = "etc/audit/rules.d/50-isc.rules"
+
+// auditGlobs are what the rules depend on.
+func auditGlobs() []string {
+	all := append([]string{auditRulesPath}, x86Loader...)
+	for _, w := range auditWatches {
+		all = append(all, w.needs...)
+	}
+	return all
+}
+
+func auditRules(p *Params) []Edit {
+	return []Edit{func(root Root) error {
+		var b strings.Builder
+		// A rule that is refused all the same must not be the last one that is read: that locks them (L37).
+		b.WriteString("## Made by iscadm.\n-c\n")
+		for _, w := range auditWatches {
+			ok, err := applicable(root, &Method{Needs: w.needs})
+			if err != nil {
+				return err
+			}
+			if ok {
+				fmt.Fprintf(&b, "-w %s -p wa -k %s\n", w.path, w.key)
+			}
+		}
+		x86, err := applicable(root, &Method{Needs: x86Loader})
+		if err != nil {
+			return err
+		}
+		rule := func(arch, filters, key string, calls ...string) {
+			calls = slices.DeleteFunc(calls, func(c string) bool { return c == "" })
+			fmt.Fprintf(&b, "-a always,exit -F arch=%s -S %s%s -k %s\n", arch, strings.Join(calls, ","), filters, key)
+		}
+		for _, c := range auditCalls {
+			if x86 {
+				rule("b64", c.filters, c.key, c.all, c.x86)
+				rule("b32", c.filters, c.key, c.all, c.x86, c.x86of32)
+			} else {
+				rule("b64", c.filters, c.key, c.all)
+			}
+		}
+		return ensure(root, image.Entry{Name: auditRulesPath, Mode: 0o640, ModTime: p.Epoch}, []byte(b.String()))
+	}}
+}
 
 // The B controls beyond what is audited: the trail and what happens to it.
 var trailControls = []Control{

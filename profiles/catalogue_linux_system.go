@@ -187,12 +187,18 @@ func noNull(text string) string {
 	return keepIfSame(text, l)
 }
 
-// dropsByDefault reports whether a set of rules of nft(8) drops what no rule takes, of what comes in.
+// dropsByDefault reports whether a set of rules of nft(8) drops what no rule takes, of what comes in and
+// of what is passed on.
 func dropsByDefault(text string) bool {
-	return inputDrop.MatchString(text)
+	text = nftUnread.ReplaceAllString(text, "")
+	return inputDrop.MatchString(text) && forwardDrop.MatchString(text)
 }
 
-var inputDrop = regexp.MustCompile(`hook\s+input\b[^;}]*;\s*policy\s+drop`)
+var (
+	nftUnread   = regexp.MustCompile(`"[^"\n]*"|#.*`) // strings and comments, which are no rules
+	inputDrop   = regexp.MustCompile(`hook\s+input\b[^;}]*;\s*policy\s+drop\b`)
+	forwardDrop = regexp.MustCompile(`hook\s+forward\b[^;}]*;\s*policy\s+drop\b`)
+)
 
 func editNftables(p *Params) []Edit {
 	return []Edit{func(root Root) error {

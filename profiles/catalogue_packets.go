@@ -14,6 +14,11 @@ var netparamsMethod []byte
 const netparams = "isc-netparams"
 
 func netparamsManifest(os string) []byte {
+	exec := func(name string) element {
+		return el("exec_method", "type", "method", "name", name, "exec", "/lib/svc/method/"+netparams, "timeout_seconds", "60").with(
+			methodContext(os).with(el("method_credential", "user", "root", "group", "root",
+				"privileges", upTo("sys_ip_config", "net_rawaccess")))) // a zone that shares the stack of its host has neither
+	}
 	return document("Made by iscadm. Changes are drift.",
 		el("service_bundle", "type", "manifest", "name", netparams).with(
 			el("service", "name", "site/"+netparams, "type", "service", "version", "1").with(
@@ -22,12 +27,8 @@ func netparamsManifest(os string) []byte {
 				require("loopback", "svc:/network/loopback:default"),
 				el("dependent", "name", netparams+"_network", "grouping", "optional_all", "restart_on", "none").
 					with(el("service_fmri", "value", "svc:/milestone/network:default")),
-				el("exec_method", "type", "method", "name", "start", "exec", "/lib/svc/method/"+netparams, "timeout_seconds", "60").with(
-					methodContext(os).with(
-						el("method_credential", "user", "root", "group", "root", "privileges", "basic,sys_ip_config,net_rawaccess"))),
-				el("exec_method", "type", "method", "name", "refresh", "exec", "/lib/svc/method/"+netparams, "timeout_seconds", "60").with(
-					methodContext(os).with(
-						el("method_credential", "user", "root", "group", "root", "privileges", "basic,sys_ip_config,net_rawaccess"))),
+				exec("start"),
+				exec("refresh"),
 				el("exec_method", "type", "method", "name", "stop", "exec", ":true", "timeout_seconds", "0"),
 				el("property_group", "name", "startd", "type", "framework").with(
 					el("propval", "name", "duration", "type", "astring", "value", "transient")),

@@ -1,6 +1,7 @@
 package profiles
 
 import (
+	"errors"
 	"io/fs"
 	"path"
 	"slices"
@@ -119,17 +120,76 @@ func mask(root Root, p *Params, units []string) error {
 // last file that sets a key wins (sysctl.d(5)).
 const sysctlPath = "etc/sysctl.d/99-zz-isc.conf"
 
-// sysctl returns the method that sets kernel parameters, from key and value pairs.
+// sysctlOthers are where it is set as well. What does not follow systemd reads etc/sysctl.conf last.
+var sysctlOthers = []string{
+	"etc/sysctl.conf", "etc/sysctl.d/*.conf", "run/sysctl.d/*.conf", "usr/local/lib/sysctl.d/*.conf", "usr/lib/sysctl.d/*.conf", "lib/sysctl.d/*.conf",
+}
+
+// sysctl returns the method that sets kernel parameters, from key and value pairs, for good: lines of files
+// that are read later become comments if they set another value.
 func sysctl(pairs ...string) Method {
 	var how []string
 	for i := 0; i+1 < len(pairs); i += 2 {
 		how = append(how, pairs[i]+"="+pairs[i+1])
 	}
 	return Method{
-		How:   sysctlPath + ": " + strings.Join(how, ", "),
-		Globs: []string{sysctlPath},
-		Edits: settings(setAssignment, sysctlPath, pairs...),
+		How:   sysctlPath + ": " + strings.Join(how, ", ") + "; no file that is read later says otherwise",
+		Globs: append([]string{sysctlPath}, sysctlOthers...),
+		Edits: func(p *Params) []Edit {
+			return append(settings(setAssignment, sysctlPath, pairs...)(p), func(root Root) error { return sysctlLast(root, p, pairs) })
+		},
 	}
+}
+
+func sysctlLast(root Root, p *Params, pairs []string) error {
+	for _, pattern := range sysctlOthers {
+		names, err := root.Glob(pattern)
+		if err != nil {
+			return err
+		}
+		for _, name := range names {
+			if name != sysctlOthers[0] && path.Base(name) <= path.Base(sysctlPath) {
+				continue
+			}
+			target, err := follow(root, name)
+			if err != nil {
+				return err
+			}
+			if e, err := root.Stat(target); errors.Is(err, fs.ErrNotExist) || err == nil && !e.IsRegular() {
+				continue // such as a link to /dev/null, by which a file of a package is not read
+			} else if err != nil {
+				return err
+			}
+			err = rewrite(root, image.Entry{Name: target, ModTime: p.Epoch}, func(text string) (string, error) {
+				for i := 0; i+1 < len(pairs); i += 2 {
+					text = noAssignment(text, pairs[i], pairs[i+1])
+				}
+				return text, nil
+			})
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// noAssignment makes comments of the lines of sysctl.d(5) that set a key to another value. A minus in front has
+// errors ignored; the first separator of a key tells whether its dots are slashes. Patterns do not count:
+// what is set by name goes before them.
+func noAssignment(text, key, value string) string {
+	l := lines(text)
+	for i, line := range l {
+		k, v, ok := strings.Cut(line, "=")
+		k = strings.TrimPrefix(strings.TrimSpace(k), "-")
+		if n := strings.IndexAny(k, "./"); n >= 0 && k[n] == '/' {
+			k = strings.NewReplacer("/", ".", ".", "/").Replace(k)
+		}
+		if ok && k == key && strings.TrimSpace(v) != value {
+			l[i] = "#" + line
+		}
+	}
+	return keepIfSame(text, l)
 }
 
 // The D controls: the network stack and what is around it.

@@ -75,7 +75,7 @@ func CheckToken(name, value string) error {
 var tokenForm = regexp.MustCompile(`@[A-Z]+@`)
 
 // ipv4Only are the beginnings of rules that translate addresses, which is of IPv4.
-var ipv4Only = []string{" dnat ip to ", "rdr @OUTSIDE@", "map @OUTSIDE@", " on @OUTSIDE@ inet "}
+var ipv4Only = []string{" dnat ip to ", " ip saddr ", "rdr @OUTSIDE@", "map @OUTSIDE@", " on @OUTSIDE@ inet "}
 
 // Fill puts values, by names of [Tokens], for the tokens of files, by their names. The address gives the
 // ip, and the name of an instance that of its interface, unless those have values. If any token is left

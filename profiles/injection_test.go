@@ -54,6 +54,9 @@ func TestHostileLayout(t *testing.T) {
 	}
 	for _, os := range Platforms {
 		base := bare(t, os)
+		if os == Linux {
+			machine(t, base)
+		}
 		for name, set := range fields {
 			for _, v := range hostile {
 				l := webLayout(os)
@@ -186,6 +189,12 @@ func wellFormed(t *testing.T, what string, l *Layout, root Root) {
 					t.Errorf("%s: %s: %q", what, e.Name, line)
 				}
 			}
+		case strings.HasPrefix(e.Name, "etc/tmpfiles.d/"):
+			for _, line := range lines(text) {
+				if !regexp.MustCompile(`^(#.*|d "/([^"\\%]|\\.|%%)*" 1777 root root)$`).MatchString(line) {
+					t.Errorf("%s: %s: %q", what, e.Name, line)
+				}
+			}
 		case e.Name == "etc/passwd" || e.Name == "etc/shadow" || e.Name == "etc/group":
 			for _, f := range records(text) {
 				if len(f) != map[string]int{"etc/passwd": 7, "etc/shadow": 9, "etc/group": 4}[e.Name] {
@@ -229,15 +238,15 @@ func wellFormed(t *testing.T, what string, l *Layout, root Root) {
 // dockForms are the forms of all lines of the files of a dock.
 var dockForms = func() map[string]*regexp.Regexp {
 	const ports = `(\{ [0-9]+(, [0-9]+)* \})`
-	nft := regexp.MustCompile(`^(#.*|flush ruleset|table inet (isc|isc-@NAME@) \{|\tchain [a-z]+ \{|\t?\}|\t\ttype (filter|nat) hook [a-z]+ priority -?[0-9]+; policy (drop|accept);` +
-		`|\t\t(iif lo|oif lo|ct state [a-z,]+) (accept|drop)|\t\t(icmp|icmpv6) type \{ [a-z, -]+ \} accept|\t\t(tcp|udp) dport ` + ports + ` ct state new accept` +
-		`|\t\t[io]ifname "@PHYSICAL@" ((tcp|udp) dport ` + ports + ` accept|drop)|\t\tiifname "@OUTSIDE@" (tcp|udp) dport [0-9]+ dnat ip to @IP@:[0-9]+|\t\t.*ct state new.*accept)$`)
+	nft := regexp.MustCompile(`^(#.*|flush ruleset|table inet (isc|isc-@NAME@) \{|table inet isc-@NAME@ \{\}|delete table inet isc-@NAME@|\tchain [a-z]+ \{|\t?\}|\t\ttype (filter|nat) hook [a-z]+ priority -?[0-9]+; policy (drop|accept);` +
+		`|\t\t(iif lo|oif lo|ct state [a-z,]+) (accept|drop)|\t\t(icmp|icmpv6) type \{ [a-z0-9, -]+ \} accept|\t\tip6 [sd]addr [0-9a-f:/]+ udp sport [0-9]+ udp dport [0-9]+ accept|\t\t(tcp|udp) dport ` + ports + ` ct state new accept` +
+		`|\t\t[io]ifname "@PHYSICAL@" ((tcp|udp) dport ` + ports + ` accept|drop)|\t\tiifname "@OUTSIDE@" (tcp|udp) dport [0-9]+ dnat ip to @IP@:[0-9]+|\t\toifname "@OUTSIDE@" ip saddr @IP@ masquerade|\t\t.*ct state new.*accept)$`)
 	return map[string]*regexp.Regexp{
 		"ipf.conf":                   ipfRule,
 		"ipf6.conf":                  regexp.MustCompile(`^(#.*|(block|pass) (in|out) (log |quick )*(all|on lo0 all|proto ipv6-icmp all|proto (tcp|udp) from any to any port = [0-9]+( flags S)? keep state))$`),
 		"ipnat.conf":                 regexp.MustCompile(`^(#.*|rdr @OUTSIDE@ 0\.0\.0\.0/0 port [0-9]+ -> @IP@ port [0-9]+ (tcp|udp)|map @OUTSIDE@ @IP@/32 -> 0/32( portmap tcp/udp auto)?)$`),
 		"pf.conf":                    regexp.MustCompile(`^(#.*|set [a-z-]+ (on|skip on|.*)lo0|block log all|(block|pass) .*|match .*|rdr .*)$`),
-		"vnic.sh":                    regexp.MustCompile(`^(#.*|set -e|UPLINK=.*|dladm .*)$`),
+		"vnic.sh":                    regexp.MustCompile(`^(#.*|set -e|(UPLINK|ADDRESS|ROUTER)=.*|\t*((if|if !) )?(dladm|ipadm|routeadm) .*|\t*(fi|;;|esac)|case "\$ROUTER" in|\*:\*\) ;;|\*\))$`),
 		"nftables.conf":              nft,
 		"nftables.conf of the image": nft,
 	}

@@ -74,13 +74,15 @@ type Limits struct {
 	Shares    int     `hcl:"shares,optional"`
 }
 
-// Scratch is an encrypted file system whose key dies at shutdown.
+// Scratch is an encrypted file system whose key dies at shutdown. Zones without a delegated dataset and containers have it in
+// memory. A root of Linux with a kernel, started from none of the disks below, has it on the partition labelled isc-scratch.
 type Scratch struct {
 	Path string `hcl:"path,optional"` // default /scratch
 	Size string `hcl:"size"`
 }
 
-// Swap is encrypted swap whose key dies at shutdown; it belongs to a VM or the global zone.
+// Swap is encrypted swap whose key dies at shutdown; it belongs to a VM or the global zone. A root of Linux with a kernel, started
+// from none of the disks below, has it on the partition labelled isc-swap. Other swap of the base is left out.
 type Swap struct {
 	Size string `hcl:"size"`
 }

@@ -460,24 +460,61 @@ func TestReadOnlyConfig(t *testing.T) {
 	}
 }
 
-func TestLinuxScratch(t *testing.T) {
-	l := &Layout{OS: Linux, Name: "x", Scratch: &Scratch{Path: "/srv/s", Size: "1GiB"}}
-	tree := bare(t, Linux)
-	if err := l.Apply(tree, epoch); err != nil {
-		t.Fatal(err)
+// machine makes of a root of Linux that of a virtual machine.
+func machine(t testing.TB, tree *image.Tree) {
+	t.Helper()
+	for _, name := range []string{"usr/lib/systemd/systemd-cryptsetup", "boot/vmlinuz-6.1.0-13-amd64"} {
+		put(t, tree, image.Entry{Name: name, Mode: 0o755, ModTime: old}, "")
 	}
-	if got, want := read(t, tree, "etc/fstab"), "tmpfs /srv/s tmpfs size=1073741824,mode=1777,nodev,nosuid,noexec 0 0\n"; got != want {
-		t.Errorf("fstab %q", got)
+}
+
+// TestLinuxDisks: scratch and swap are on disks of their own where there is a machine for them, and what the
+// base swapped to is not used in any case.
+func TestLinuxDisks(t *testing.T) {
+	l := &Layout{OS: Linux, Name: "x", Scratch: &Scratch{Path: "/srv/s", Size: "1GiB"}, Swap: &Swap{Size: "1GiB"}}
+	const (
+		base    = "/dev/vda1 / ext4 defaults 0 1\n/swapfile none swap sw 0 0\n"
+		without = "/dev/vda1 / ext4 defaults 0 1\n#/swapfile none swap sw 0 0\ntmpfs /srv/s tmpfs size=1073741824,mode=1777,nodev,nosuid,noexec 0 0\n"
+	)
+	files := func(name string) string {
+		tree := bare(t, Linux)
+		put(t, tree, image.Entry{Name: "etc/fstab", Mode: 0o644, ModTime: old}, base)
+		switch name {
+		case "machine":
+			machine(t, tree)
+		case "":
+		default:
+			put(t, tree, image.Entry{Name: name, Mode: 0o755, ModTime: old}, "")
+		}
+		var all [2]string
+		for i := range all {
+			if err := l.Apply(tree, epoch); err != nil {
+				t.Fatal(err)
+			}
+			for _, file := range []string{"etc/fstab", "etc/crypttab", "etc/tmpfiles.d/isc-enc-scratch.conf"} {
+				if data, err := tree.ReadFile(file); err == nil {
+					all[i] += string(data)
+				}
+			}
+		}
+		if all[0] != all[1] {
+			t.Errorf("%s: once\n%stwice\n%s", name, all[0], all[1])
+		}
+		return all[0]
 	}
-	put(t, tree, image.Entry{Name: "usr/lib/systemd/systemd-cryptsetup", Mode: 0o755, ModTime: old}, "")
-	if err := l.Apply(tree, epoch); err != nil {
-		t.Fatal(err)
-	}
-	if got, want := read(t, tree, "etc/fstab"), "/dev/mapper/isc-scratch /srv/s ext4 nodev,nosuid,noexec 0 0\n"; got != want {
-		t.Errorf("fstab %q", got)
-	}
-	if got := read(t, tree, "etc/crypttab"); !strings.HasPrefix(got, "isc-scratch PARTLABEL=isc-scratch /dev/urandom tmp=ext4,") {
-		t.Errorf("crypttab %q", got)
+	for name, want := range map[string]string{
+		"":                               without,
+		"lib/systemd/systemd-cryptsetup": without, // Debian's package systemd has it, in containers too
+		"boot/vmlinuz-6.1.0-13-amd64":    without,
+		"machine": "/dev/vda1 / ext4 defaults 0 1\n#/swapfile none swap sw 0 0\n" +
+			"/dev/mapper/isc-scratch /srv/s ext4 nodev,nosuid,noexec 0 0\n/dev/mapper/isc-swap none swap sw 0 0\n" +
+			"isc-scratch PARTLABEL=isc-scratch /dev/urandom tmp=ext4,cipher=aes-xts-plain64,size=512\n" +
+			"isc-swap PARTLABEL=isc-swap /dev/urandom swap,cipher=aes-xts-plain64,size=512\n" +
+			"# Made by iscadm. Changes are drift.\nd \"/srv/s\" 1777 root root\n",
+	} {
+		if got := files(name); got != want {
+			t.Errorf("%s: got\n%swant\n%s", name, got, want)
+		}
 	}
 }
 

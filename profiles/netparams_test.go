@@ -54,3 +54,69 @@ func TestNetparamsMethod(t *testing.T) {
 		})
 	}
 }
+
+// TestVNIC runs the commands for a zone's interface with stand-ins for the programs of illumos, which remember what
+// was made.
+func TestVNIC(t *testing.T) {
+	const (
+		stub  = "dladm create-etherstub isc0\ndladm create-vnic -l isc0 isc0_host0\n"
+		host  = "ipadm create-if isc0_host0\nipadm create-addr -T static -a 10.80.0.1/24 isc0_host0/isc\n"
+		route = "routeadm -u -e ipv4-forwarding\n"
+		zone  = "dladm create-vnic -l isc0 web01_0\n"
+		props = "dladm set-linkprop -p protection=mac-nospoof,restricted,ip-nospoof,dhcp-nospoof web01_0\ndladm set-linkprop -p allowed-ips=10.80.0.11 web01_0\n"
+	)
+	for _, tt := range []struct {
+		name, there, fails, calls, again string
+	}{
+		{"etherstub", "", "", stub + host + route + zone + props, route + props},
+		{"link of the site's", "dladm isc0\n", "", zone + props, props},
+		{"broken off", "dladm isc0\ndladm isc0_host0\n", "", host + route + zone + props, route + props},
+		{"no VNIC", "", "isc0_host0", stub + "dladm delete-etherstub isc0\n", stub + "dladm delete-etherstub isc0\n"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			log, there := filepath.Join(dir, "log"), filepath.Join(dir, "there")
+			if err := os.WriteFile(there, []byte(tt.there), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			tool := `#!/bin/sh
+for last; do :; done
+tool=${0##*/}
+case $1 in show-*) exec grep -qx "$tool $last" ` + there + ` ;; esac
+echo "$tool $*" >>` + log + `
+case $1 in
+delete-*) sed -i "/^$tool $last\$/d" ` + there + ` ;;
+create-*) [ "$last" != "` + tt.fails + `" ] || exit 1; echo "$tool $last" >>` + there + ` ;;
+esac
+`
+			for _, name := range []string{"dladm", "ipadm", "routeadm"} {
+				if err := os.WriteFile(filepath.Join(dir, name), []byte(tool), 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+			files, err := webLayout(Illumos).NetworkFiles()
+			if err != nil {
+				t.Fatal(err)
+			}
+			filled, err := Fill(map[string]string{"vnic.sh": files["vnic.sh"]}, siteValues)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, want := range []string{tt.calls, tt.again} {
+				cmd := exec.CommandContext(t.Context(), "/bin/sh", "-c", filled["vnic.sh"])
+				cmd.Env = append(os.Environ(), "PATH="+dir+":/usr/bin:/bin")
+				out, err := cmd.CombinedOutput()
+				if (err != nil) != (tt.fails != "") {
+					t.Errorf("%v\n%s", err, out)
+				}
+				calls, err := os.ReadFile(log)
+				if err != nil || string(calls) != want {
+					t.Errorf("%v, calls\n%swant\n%s", err, calls, want)
+				}
+				if err := os.Remove(log); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+	}
+}

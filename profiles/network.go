@@ -92,7 +92,11 @@ func (l *Layout) nftables() ([]byte, error) {
 	line("\t\tiif lo accept")
 	line("\t\tct state established,related accept")
 	line("\t\tct state invalid drop")
+	// What IPv6 does not work without (RFC 4890, 4.4.1). An answer to a question that went to a group is no
+	// established connection: neither that of multicast listeners nor that of DHCP.
 	line("\t\ticmpv6 type { destination-unreachable, packet-too-big, time-exceeded, parameter-problem, nd-neighbor-solicit, nd-neighbor-advert, nd-router-advert } accept")
+	line("\t\ticmpv6 type { mld-listener-query, mld-listener-report, mld-listener-done, mld2-listener-report } accept")
+	line("\t\tip6 saddr fe80::/10 udp sport 547 udp dport 546 accept")
 	line("\t\ticmp type { destination-unreachable, time-exceeded, parameter-problem } accept")
 	accept("tcp", inTCP)
 	accept("udp", inUDP)
@@ -109,7 +113,8 @@ func (l *Layout) nftables() ([]byte, error) {
 	line("\t\ttype filter hook output priority 0; policy %s;", policy)
 	line("\t\toif lo accept")
 	line("\t\tct state established,related accept")
-	line("\t\ticmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit } accept")
+	line("\t\ticmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit, mld-listener-report, mld-listener-done, mld2-listener-report } accept")
+	line("\t\tip6 daddr ff02::1:2 udp sport 546 udp dport 547 accept")
 	accept("tcp", outTCP)
 	accept("udp", outUDP)
 	line("\t}")
@@ -219,35 +224,49 @@ func (l *Layout) pfDock() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// nftDock returns the rules of nft(8) of a host of Linux, for the interface of the guest.
+// nftDock returns the rules of nft(8) of a host of Linux, for the interface of the guest. What it may call
+// elsewhere it may call on the host too, as with ipf(5) and pf.conf(7).
 func (l *Layout) nftDock() ([]byte, error) {
 	all, err := l.redirects()
+	if err != nil {
+		return nil, err
+	}
+	inTCP, inUDP, err := byProtocol(l.Inbound())
+	if err != nil {
+		return nil, err
+	}
+	outTCP, outUDP, err := byProtocol(l.outbound())
 	if err != nil {
 		return nil, err
 	}
 	var b bytes.Buffer
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	fmt.Fprintf(&b, ruleHead, l.Name)
+	only := func(match string, tcp, udp []int) {
+		if len(tcp) > 0 {
+			line("\t\t%s \"@PHYSICAL@\" tcp dport %s accept", match, numbers(tcp))
+		}
+		if len(udp) > 0 {
+			line("\t\t%s \"@PHYSICAL@\" udp dport %s accept", match, numbers(udp))
+		}
+		line("\t\t%s \"@PHYSICAL@\" drop", match)
+	}
+	// A table that is there would keep its rules and get these behind them. The first line is for the case
+	// that there is none to delete.
+	line("table inet isc-@NAME@ {}")
+	line("delete table inet isc-@NAME@")
 	line("table inet isc-@NAME@ {")
+	line("\tchain input {")
+	line("\t\ttype filter hook input priority 0; policy accept;")
+	line("\t\tct state established,related accept")
+	line("\t\ticmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit } accept")
+	only("iifname", outTCP, outUDP)
+	line("\t}")
 	line("\tchain forward {")
 	line("\t\ttype filter hook forward priority 0; policy accept;")
 	line("\t\tct state established,related accept")
-	for _, side := range []struct {
-		match string
-		ports []string
-	}{{"oifname", l.Inbound()}, {"iifname", l.outbound()}} {
-		tcp, udp, err := byProtocol(side.ports)
-		if err != nil {
-			return nil, err
-		}
-		if len(tcp) > 0 {
-			line("\t\t%s \"@PHYSICAL@\" tcp dport %s accept", side.match, numbers(tcp))
-		}
-		if len(udp) > 0 {
-			line("\t\t%s \"@PHYSICAL@\" udp dport %s accept", side.match, numbers(udp))
-		}
-		line("\t\t%s \"@PHYSICAL@\" drop", side.match)
-	}
+	only("oifname", inTCP, inUDP)
+	only("iifname", outTCP, outUDP)
 	line("\t}")
 	if len(all) > 0 {
 		line("\tchain prerouting {")
@@ -257,18 +276,42 @@ func (l *Layout) nftDock() ([]byte, error) {
 		}
 		line("\t}")
 	}
+	if len(l.outbound()) > 0 {
+		line("\tchain postrouting {")
+		line("\t\ttype nat hook postrouting priority 100; policy accept;")
+		line("\t\toifname \"@OUTSIDE@\" ip saddr @IP@ masquerade")
+		line("\t}")
+	}
 	line("}")
 	return b.Bytes(), nil
 }
 
 // vnic are the commands that make the network of the zone: a VNIC that cannot forge addresses, over
-// an etherstub unless the site has a link for it.
+// an etherstub unless the site has a link for it. Nobody but the host leads out of an etherstub, and what
+// ipnat(5) translates it has to pass on.
 const vnic = `#!/bin/sh
 # Made by iscadm for the image %s: the zone's interface, which cannot forge addresses.
-# Set UPLINK to a link of the host's for a zone that has its own place there.
+# Set UPLINK to a link of the host's for a zone that has its own place there. If there is no such link it becomes an
+# etherstub, a network within the host, which has the address of the zone's router there and passes packets of IPv4 on.
 set -e
 UPLINK=${UPLINK:-@UPLINK@}
-dladm show-link "$UPLINK" >/dev/null 2>&1 || dladm create-etherstub "$UPLINK"
+ADDRESS=@ADDRESS@
+ROUTER=@ROUTER@
+if ! dladm show-link "$UPLINK" >/dev/null 2>&1; then
+	dladm create-etherstub "$UPLINK"
+	dladm create-vnic -l "$UPLINK" "${UPLINK}_host0" || { dladm delete-etherstub "$UPLINK"; exit 1; }
+fi
+case "$ROUTER" in
+*:*) ;;
+*)
+	if dladm show-vnic "${UPLINK}_host0" >/dev/null 2>&1; then
+		ipadm show-if "${UPLINK}_host0" >/dev/null 2>&1 || ipadm create-if "${UPLINK}_host0"
+		ipadm show-addr "${UPLINK}_host0/isc" >/dev/null 2>&1 ||
+			ipadm create-addr -T static -a "$ROUTER/${ADDRESS#*/}" "${UPLINK}_host0/isc"
+		routeadm -u -e ipv4-forwarding
+	fi
+	;;
+esac
 dladm show-vnic @PHYSICAL@ >/dev/null 2>&1 || dladm create-vnic -l "$UPLINK" @PHYSICAL@
 dladm set-linkprop -p protection=mac-nospoof,restricted,ip-nospoof,dhcp-nospoof @PHYSICAL@
 dladm set-linkprop -p allowed-ips=@IP@ @PHYSICAL@

@@ -23,6 +23,29 @@ var privilegeNames = []string{
 	"sys_suser_compat", "sys_time", "sys_trans_label", "win_colormap", "win_config",
 }
 
+// oldPrivileges are the privileges beyond the basic ones that all versions of illumos and of Solaris 11 have.
+var oldPrivileges = []string{
+	"contract_event", "contract_observer", "cpc_cpu", "dtrace_kernel", "dtrace_proc", "dtrace_user", "file_chown", "file_chown_self",
+	"file_dac_execute", "file_dac_read", "file_dac_search", "file_dac_write", "file_owner", "file_setid", "graphics_access", "graphics_map",
+	"ipc_dac_read", "ipc_dac_write", "ipc_owner", "net_icmpaccess", "net_privaddr", "net_rawaccess", "proc_audit", "proc_chroot",
+	"proc_clock_highres", "proc_lock_memory", "proc_owner", "proc_priocntl", "proc_setid", "proc_taskid", "proc_zone", "sys_acct",
+	"sys_admin", "sys_audit", "sys_config", "sys_devices", "sys_ip_config", "sys_ipc_config", "sys_linkdir", "sys_mount",
+	"sys_net_config", "sys_nfs", "sys_res_config", "sys_resource", "sys_time",
+}
+
+// upTo returns the specification of the basic privileges and of those of names that the zone has. The restarter
+// cannot start a method with one that the zone does not have, nor with a name that its system does not know, so
+// it is what the zone has without the others.
+func upTo(names ...string) string {
+	set := []string{"zone"}
+	for _, p := range oldPrivileges {
+		if !slices.Contains(names, p) {
+			set = append(set, "!"+p)
+		}
+	}
+	return strings.Join(set, ",")
+}
+
 // capabilities are the capabilities(7) of Linux that correspond to privileges. The basic ones,
 // which every process has on illumos, have none.
 var capabilities = map[string][]string{

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"flag"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -494,5 +495,112 @@ func TestFilter(t *testing.T) {
 	}
 	if got := read(t, tree, "etc/nftables.conf"); !dropsByDefault(got) || !strings.Contains(got, "tcp dport { 8080 } ct state new accept") {
 		t.Errorf("got\n%s", got)
+	}
+}
+
+func TestDropsByDefault(t *testing.T) {
+	const input, forward = "type filter hook input priority 0; policy drop;", "type filter hook forward priority filter; policy drop;"
+	for _, tt := range []struct {
+		rules string
+		want  bool
+	}{
+		{"chain i { " + input + " }\nchain f { " + forward + " }", true},
+		{"chain i { type filter hook input priority 0;\n policy drop; } # ours\nchain f { " + forward + " }", true},
+		{"chain i { iifname \"#1\" accept; " + input + " }\nchain f { " + forward + " }", true},
+		{"chain i { " + input + " }", false},
+		{"chain f { " + forward + " }", false},
+		{"# chain i { " + input + " }\nchain f { " + forward + " }", false},
+		{"chain i { type filter hook input priority 0; policy accept; } # " + input + "\nchain f { " + forward + " }", false},
+		{"chain i { type filter hook input priority 0; accept comment \"hook input; policy drop;\" }\nchain f { " + forward + " }", false},
+	} {
+		if got := dropsByDefault(tt.rules); got != tt.want {
+			t.Errorf("%t of\n%s", got, tt.rules)
+		}
+	}
+}
+
+// TestAuditRules: the rules are those that the kernel of a root takes, each once.
+func TestAuditRules(t *testing.T) {
+	const loader = "usr/lib64/ld-linux-x86-64.so.2"
+	rules := func(files map[string]string) string {
+		files["usr/sbin/auditd"] = ""
+		tree := newTree(t, files)
+		for range 2 { // the second time after other controls have made folders
+			if err := Apply(tree, only(t, Linux, "B02", "L31"), epoch); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r, err := Audit(tree, only(t, Linux, "B02"), today)
+		if err != nil || r.Controls[0].Status != Pass {
+			t.Errorf("%v, %+v", err, r)
+		}
+		return read(t, tree, auditRulesPath)
+	}
+	least, all := rules(map[string]string{}), rules(map[string]string{
+		loader: "", "etc/ssh/sshd_config": "", "etc/security/limits.conf": "", "lib/systemd/systemd": "", "var/run/": "",
+	})
+	for _, text := range []string{least, all} {
+		if got := lines(text); got[1] != "-c" || len(slices.Compact(slices.Sorted(slices.Values(got)))) != len(got) {
+			t.Errorf("got\n%s", text)
+		}
+	}
+	for _, rule := range []string{
+		"-w /etc/ssh/sshd_config ", "-w /etc/security/opasswd ", "-w /etc/systemd/system ", "-w /var/run/utmp ",
+		"-F arch=b64 -S openat,truncate,ftruncate,open,creat -F exit=-EACCES ", "-F arch=b32 -S fchown,fchownat,chown,lchown,fchown32,chown32,lchown32 ",
+		"-F arch=b64 -S unlinkat,renameat,renameat2,unlink,rename ", "-F arch=b64 -S fchmod,fchmodat,setxattr,lsetxattr,fsetxattr,removexattr,lremovexattr,fremovexattr,chmod ",
+	} {
+		if strings.Contains(least, rule) || !strings.Contains(all, rule) {
+			t.Errorf("%q is not in the second alone:\n%s\n%s", rule, least, all)
+		}
+	}
+	for _, rule := range []string{"-w /etc/passwd -p wa -k identity\n", "-F arch=b64 -S fchown,fchownat -F auid"} {
+		if !strings.Contains(least, rule) {
+			t.Errorf("%q is missing:\n%s", rule, least)
+		}
+	}
+}
+
+// TestSysctl: no file that is read later sets another value, nor does the one that is read last by other programs
+// than systemd's.
+func TestSysctl(t *testing.T) {
+	const keeps, wins = "net.ipv4.tcp_rfc1337=1\nnet.ipv4.tcp_rfc1337.x=0\nnet/ipv4/*=0\n; net.ipv4.tcp_rfc1337=0\nkernel.sysrq=1\n", " -net/ipv4/tcp_rfc1337 = 0\n"
+	for _, tt := range []struct {
+		name string
+		edit bool
+	}{
+		{"etc/sysctl.conf", true},
+		{"etc/sysctl.d/99-zz-isc2.conf", true},
+		{"run/sysctl.d/zz.conf", true},
+		{"usr/local/lib/sysctl.d/zz.conf", true},
+		{"usr/lib/sysctl.d/zz.conf", true},
+		{"lib/sysctl.d/zz.conf", true},
+		{"etc/sysctl.d/99-local.conf", false},
+		{"usr/lib/sysctl.d/50-default.conf", false},
+		{"etc/sysctl.d/zz.conf.bak", false},
+	} {
+		tree := newTree(t, map[string]string{tt.name: keeps + wins})
+		put(t, tree, image.Entry{Name: "etc/sysctl.d/zzz.conf", Mode: fs.ModeSymlink | 0o777, Target: "/dev/null", ModTime: old}, "")
+		s := only(t, Linux, "L14")
+		before, err := Audit(tree, s, today)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := Apply(tree, s, epoch); err != nil {
+			t.Fatal(err)
+		}
+		want := keeps + wins
+		if tt.edit {
+			want = keeps + "#" + wins
+		}
+		if got := read(t, tree, tt.name); got != want {
+			t.Errorf("%s: got\n%s", tt.name, got)
+		}
+		after, err := Audit(tree, s, today)
+		if err != nil || before.Controls[0].Status != Fail || after.Controls[0].Status != Pass {
+			t.Errorf("%s: %+v, then %+v, %v", tt.name, before.Controls, after.Controls, err)
+		}
+		if tt.edit != strings.Contains(fmt.Sprint(before.Controls[0].Findings), tt.name) {
+			t.Errorf("%s: findings %+v", tt.name, before.Controls[0].Findings)
+		}
 	}
 }

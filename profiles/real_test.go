@@ -161,6 +161,32 @@ func TestRealNft(t *testing.T) {
 			t.Errorf("control L35 would not take our own rules:\n%s", rules)
 		}
 	}
+
+	// Loaded over those of an earlier release, in a network of its own, the rules of a host leave none of them.
+	l.Services, l.Network = []Service{{Listen: []string{"8443/tcp"}}}, &Network{Outbound: []string{"123/udp"}}
+	next, err := l.NetworkFiles()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if next, err = Fill(next, siteValues); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for name, rules := range map[string]string{"old": files["nftables.conf"], "new": next["nftables.conf"]} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(rules), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list := func(load string) string {
+		out, err := exec.CommandContext(t.Context(), "unshare", "-n", "sh", "-ec", "cd "+dir+"; "+load+"; nft list ruleset").CombinedOutput()
+		if err != nil {
+			t.Fatalf("%s: %v\n%s", load, err, out)
+		}
+		return string(out)
+	}
+	if over, fresh := list("nft -f old; nft -f new"), list("nft -f new"); over != fresh || !strings.Contains(fresh, "8443") {
+		t.Errorf("loaded over the last release's:\n%s\nalone:\n%s", over, fresh)
+	}
 }
 
 // TestRealSSHD asks the ssh server what it makes of the configuration, Include and Match included.
@@ -276,6 +302,28 @@ func TestRealSystemd(t *testing.T) {
 				t.Log(want)
 			}
 		}
+	}
+}
+
+// TestRealTmpfiles lets systemd-tmpfiles(8) open the top of a new scratch space to everybody.
+func TestRealTmpfiles(t *testing.T) {
+	wantReal(t)
+	if os.Getuid() != 0 {
+		t.Skip("the owner is root")
+	}
+	const at = `/srv/it's_"100%"`
+	tree := bare(t, Linux)
+	machine(t, tree)
+	if err := (&Layout{OS: Linux, Name: "x", Scratch: &Scratch{Path: at, Size: "1GiB"}}).Apply(tree, epoch); err != nil {
+		t.Fatal(err)
+	}
+	dir := unpack(t, tree, "etc/*", "etc/tmpfiles.d/*")
+	if err := os.MkdirAll(dir+at, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	real(t, "systemd-tmpfiles", "--create", "--root="+dir)
+	if info, err := os.Stat(dir + at); err != nil || info.Mode() != os.ModeDir|os.ModeSticky|0o777 {
+		t.Errorf("%v, %v", info.Mode(), err)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"strconv"
+	"strings"
 
 	"github.com/goldenisc/packer-plugin-isc/image"
 )
@@ -24,8 +25,8 @@ var scratchMethod []byte
 // dataset it mounts a tmpfs.
 //
 // On Linux, crypttab(5) opens the partition labelled isc-scratch with a random key and makes a
-// new file system on it at every boot, if the root has the program for it; such a root is that of
-// a virtual machine. Any other root gets a tmpfs.
+// new file system on it at every boot, if the root is that of a virtual machine and has the program
+// for it. Any other root gets a tmpfs.
 func (b *baker) scratch() error {
 	s := b.layout.Scratch
 	if err := b.mountPoint(image.Entry{Name: s.MountPoint(), Mode: fs.ModeDir | fs.ModeSticky | 0o777, ModTime: b.epoch}); err != nil {
@@ -80,20 +81,23 @@ func scratchManifest(os, mount string, size int64) []byte {
 			)))
 }
 
-// cryptsetup are the places of the program that reads crypttab at boot.
-var cryptsetup = []string{"usr/lib/systemd/systemd-cryptsetup", "lib/systemd/systemd-cryptsetup"}
-
-func (b *baker) hasCryptsetup() (bool, error) {
-	for _, name := range cryptsetup {
-		if ok, err := exists(b.root, name); err != nil || ok {
-			return ok, err
+// encrypts reports whether a root of Linux opens encrypted disks at boot: it has systemd's program that
+// reads crypttab, and a kernel of its own. Debian has the program in its package systemd, in containers too,
+// which have no disks to wait for.
+func (b *baker) encrypts() (bool, error) {
+	for _, needs := range [][]string{
+		{"usr/lib/systemd/systemd-cryptsetup", "lib/systemd/systemd-cryptsetup"},
+		{"boot/vmlinuz*", "boot/vmlinux*", "boot/Image*", "usr/lib/modules/*/vmlinuz", "lib/modules/*/vmlinuz"},
+	} {
+		if ok, err := applicable(b.root, &Method{Needs: needs}); err != nil || !ok {
+			return false, err
 		}
 	}
-	return false, nil
+	return true, nil
 }
 
 func (b *baker) linuxScratch(mount string, size int64) error {
-	encrypted, err := b.hasCryptsetup()
+	encrypted, err := b.encrypts()
 	if err != nil {
 		return err
 	}
@@ -106,6 +110,11 @@ func (b *baker) linuxScratch(mount string, size int64) error {
 				"tmp=ext4,cipher=aes-xts-plain64,size=512"), nil
 		})
 		if err != nil {
+			return err
+		}
+		// The top of a new file system is root's alone. Quoted, and with no specifiers, any path is itself in tmpfiles.d(5).
+		line := "d " + strings.ReplaceAll(strconv.Quote(mount), "%", "%%") + " 1777 root root\n"
+		if err := b.file("etc/tmpfiles.d/"+scratchService+".conf", 0o644, 0, []byte("# Made by iscadm. Changes are drift.\n"+line)); err != nil {
 			return err
 		}
 	}

@@ -25,8 +25,10 @@ var (
 //
 // On illumos an SMF service makes an encrypted volume at every boot, with a key that is nowhere but
 // in the kernel, and destroys it at shutdown. In a zone, which has no swap of its own, it does
-// nothing. Solaris encrypts swap space by itself. On Linux, crypttab(5) opens the partition labelled isc-swap with a random key, if the
-// root has the program for it.
+// nothing. Solaris encrypts swap space by itself. On Linux, crypttab(5) opens the partition labelled isc-swap
+// with a random key, if the root is that of a virtual machine and has the program for it.
+//
+// What the base swaps to besides is not encrypted, and left out.
 func (b *baker) swap() error {
 	size, err := ParseSize(b.layout.Swap.Size)
 	if err != nil {
@@ -41,31 +43,33 @@ func (b *baker) swap() error {
 	if err := b.file("lib/svc/method/"+swapService, 0o555, illumosBin, swapMethod); err != nil {
 		return err
 	}
-	// A line for plain swap would be added before ours (svc:/system/filesystem/usr).
-	err = rewrite(b.root, image.Entry{Name: "etc/vfstab", Mode: 0o644, GID: illumosSys, ModTime: b.epoch}, noPlainSwap)
+	// svc:/system/filesystem/usr would add plain swap before ours.
+	err = rewrite(b.root, image.Entry{Name: "etc/vfstab", Mode: 0o644, GID: illumosSys, ModTime: b.epoch}, func(text string) (string, error) {
+		return noPlainSwap(text, 3, "swap"), nil // as the device, that of tmpfs
+	})
 	if err != nil {
 		return err
 	}
 	return b.file(manifestDir+"/"+swapService+".xml", 0o444, illumosSys, swapManifest(size))
 }
 
-// noPlainSwap makes comments of the swap devices of vfstab(5). The line for tmpfs, which has no
-// device, stays.
-func noPlainSwap(text string) (string, error) {
+// noPlainSwap makes comments of the swap devices of vfstab(5) or fstab(5), by the number of the field that
+// has the type, but of one.
+func noPlainSwap(text string, typ int, keep string) string {
 	l := lines(text)
 	for i, line := range l {
-		if f := fields(line); len(f) > 3 && f[3] == "swap" && f[0] != "swap" {
+		if f := fields(line); len(f) > typ && f[typ] == "swap" && f[0] != keep {
 			l[i] = "#" + line
 		}
 	}
-	return keepIfSame(text, l), nil
+	return keepIfSame(text, l)
 }
 
 func swapManifest(size int64) []byte {
 	method := "/lib/svc/method/" + swapService + " %m"
 	context := func() element {
 		return methodContext(Illumos).with(el("method_credential", "user", "root", "group", "root",
-			"privileges", "basic,sys_config,sys_mount,file_dac_read,file_dac_write,file_dac_search,sys_devices"))
+			"privileges", upTo("sys_config", "sys_mount", "file_dac_read", "file_dac_write", "file_dac_search", "sys_devices"))) // no zone has all
 	}
 	exec := func(name string) element {
 		return el("exec_method", "type", "method", "name", name, "exec", method, "timeout_seconds", "120").with(context())
@@ -98,18 +102,24 @@ func swapManifest(size int64) []byte {
 }
 
 func (b *baker) linuxSwap() error {
-	ok, err := b.hasCryptsetup()
-	if err != nil || !ok {
-		return err // a zone, or a guest whose host swaps: the dock has the requirement
-	}
-	err = rewrite(b.root, image.Entry{Name: "etc/crypttab", Mode: 0o600, ModTime: b.epoch}, func(text string) (string, error) {
-		return setFstab(text, 0, "isc-swap", "PARTLABEL=isc-swap", "/dev/urandom", "swap,cipher=aes-xts-plain64,size=512"), nil
-	})
+	ok, err := b.encrypts()
 	if err != nil {
 		return err
 	}
+	const device = "/dev/mapper/isc-swap"
+	if ok { // else a zone, or a guest whose host swaps: the dock has the requirement
+		err = rewrite(b.root, image.Entry{Name: "etc/crypttab", Mode: 0o600, ModTime: b.epoch}, func(text string) (string, error) {
+			return setFstab(text, 0, "isc-swap", "PARTLABEL=isc-swap", "/dev/urandom", "swap,cipher=aes-xts-plain64,size=512"), nil
+		})
+		if err != nil {
+			return err
+		}
+	}
 	return rewrite(b.root, image.Entry{Name: "etc/fstab", Mode: 0o644, ModTime: b.epoch}, func(text string) (string, error) {
-		return setFstab(text, 0, "/dev/mapper/isc-swap", "none", "swap", "sw", "0", "0"), nil
+		if ok {
+			text = setFstab(text, 0, device, "none", "swap", "sw", "0", "0")
+		}
+		return noPlainSwap(text, 2, device), nil
 	})
 }
 

@@ -104,7 +104,8 @@ func FuzzSetters(f *testing.F) {
 			"dropped":   func(text, key, _ string) string { return dropAttr(text, key) },
 			"null":      func(text, _, _ string) string { return noNull(text) },
 			"wheel":     func(text, _, _ string) string { text, _ = wheel(text); return text },
-			"swap":      func(text, _, _ string) string { text, _ = noPlainSwap(text); return text },
+			"sysctl":    noAssignment,
+			"swap":      func(text, _, value string) string { return noPlainSwap(text, 2, value) },
 		} {
 			if strings.ContainsAny(value, ":;\\") && (name == "attribute" || name == "project") {
 				continue // they part attributes; no control has such a value
