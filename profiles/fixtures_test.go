@@ -11,7 +11,7 @@ import (
 // violations are files of both systems that violate controls.
 var violations = map[string]string{
 	"etc/ssh/sshd_config": "# sshd\n#PermitRootLogin prohibit-password\nX11Forwarding yes\nMaxAuthTries 6\nPermitEmptyPasswords yes\n" +
-		"Subsystem sftp internal-sftp\nMatch User backup\n\tPermitRootLogin yes\n",
+		"Subsystem sftp internal-sftp\nMatch User backup\n\tForceCommand internal-sftp\n",
 	"etc/ssh/ssh_host_rsa_key": "-----BEGIN OPENSSH PRIVATE KEY-----\nxxxx\n",
 	"root/.rhosts":             "+ +\n",
 	"root/.bash_history":       "ls\n",

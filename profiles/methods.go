@@ -56,9 +56,10 @@ func define(pairs ...string) Method {
 
 // sshd returns the methods that set keywords of the ssh server, where there is one.
 func sshd(pairs ...string) map[string]Method {
-	const name = "etc/ssh/sshd_config"
 	m := Method{
-		How: how(name, pairs), Globs: []string{name}, Needs: []string{name}, Edits: settings(setKeyword, name, pairs...),
+		How:   how(sshdConfig, pairs) + "; no Match says otherwise, there or in what it includes",
+		Globs: sshdGlobs, Needs: []string{sshdConfig},
+		Edits: settings(setKeyword, sshdConfig, pairs...), Check: overridden(pairs),
 	}
 	return map[string]Method{Illumos: m, Linux: m}
 }
