@@ -149,8 +149,8 @@ var loginControls = []Control{
 		Why:   "A rule without a password makes a stolen session root's.",
 		Refs:  []string{"CIS Debian 5.2"},
 		On: map[string]Method{
-			Illumos: {How: "no NOPASSWD, !authenticate or rule of ALL for ALL in sudoers", Globs: sudoers, Needs: sudoers, Check: checkSudoers},
-			Linux:   {How: "no NOPASSWD, !authenticate or rule of ALL for ALL in sudoers", Globs: sudoers, Needs: sudoers, Check: checkSudoers},
+			Illumos: {How: "no NOPASSWD, !authenticate or rule of ALL for ALL in sudoers and what it includes", Globs: sudoers, Needs: sudoers, Check: checkSudoers},
+			Linux:   {How: "no NOPASSWD, !authenticate or rule of ALL for ALL in sudoers and what it includes", Globs: sudoers, Needs: sudoers, Check: checkSudoers},
 		},
 	},
 	{
@@ -386,17 +386,69 @@ var sudoers = []string{"etc/sudoers", "etc/sudoers.d/*", "etc/opt/ooce/sudoers",
 var (
 	sudoFree = regexp.MustCompile(`\bNOPASSWD\s*:|!\s*authenticate\b`)
 	sudoAll  = regexp.MustCompile(`^\s*ALL\s+ALL\s*=\s*(\([^)]*\))?\s*ALL\s*$`)
+	sudoMore = regexp.MustCompile(`^\s*[@#]include(dir)?\s+(.*?)\s*$`)
 )
 
+// sudoRules returns the rules of sudoers(5), without comments, those of several lines as one. A comment
+// ends with its line whatever stands there; # before a number is none, but an id.
+func sudoRules(text string) []string {
+	l := lines(text)
+	for i, line := range l {
+		quoted := false
+		for j := 0; j < len(line) && !sudoMore.MatchString(line); j++ {
+			switch rest := strings.TrimPrefix(line[j+1:], "-"); {
+			case line[j] == '\\':
+				j++
+			case line[j] == '"':
+				quoted = !quoted
+			case line[j] == '#' && !quoted && (rest == "" || rest[0] < '0' || rest[0] > '9'):
+				l[i] = line[:j]
+				j = len(line)
+			}
+		}
+	}
+	return lines(strings.ReplaceAll(unlines(l), "\\\n", " "))
+}
+
+// sudoInclude returns the pattern of the files that a line of a file includes, or nothing.
+func sudoInclude(file, line string) (string, error) {
+	m := sudoMore.FindStringSubmatch(line)
+	if m == nil {
+		return "", nil
+	}
+	name := strings.ReplaceAll(strings.Trim(m[2], `"`), `\ `, " ")
+	if !path.IsAbs(name) {
+		name = "/" + path.Join(path.Dir(file), name)
+	}
+	// %h is the name of the host, which an image does not know.
+	pattern := strings.ReplaceAll(globQuote(path.Clean(name)), "%h", "*")
+	if m[1] != "" {
+		pattern += "/*"
+	}
+	_, err := image.NewMatcher(pattern)
+	return pattern, err
+}
+
 // checkSudoers finds rules that give root away, and files that sudo would not read or that others
-// can write.
+// can write, also of what is included from elsewhere.
 func checkSudoers(root Root, _ *Params) (Inspection, error) {
 	var in Inspection
-	for _, pattern := range sudoers {
+	patterns, read := slices.Clone(sudoers), map[string]bool{}
+	for len(patterns) > 0 {
+		pattern := patterns[0]
+		patterns = patterns[1:]
 		err := each(root, pattern, func(e *image.Entry) error {
-			if !e.IsRegular() {
+			name, err := follow(root, e.Name)
+			if err != nil {
+				return err
+			}
+			if e, err = root.Stat(name); errors.Is(err, fs.ErrNotExist) || err == nil && (!e.IsRegular() || read[e.Name]) {
 				return nil
 			}
+			if err != nil {
+				return err
+			}
+			read[e.Name] = true
 			if e.Mode&0o022 != 0 || e.UID != 0 {
 				in.Findings = append(in.Findings, Finding{e.Name, fmt.Sprintf("mode %04o of %d: others than root can change it", e.Perm(), e.UID)})
 			}
@@ -412,9 +464,15 @@ func checkSudoers(root Root, _ *Params) (Inspection, error) {
 				in.Findings = append(in.Findings, Finding{e.Name, problem})
 				return nil
 			}
-			for i, line := range lines(strings.ReplaceAll(string(data), "\\\n", " ")) {
-				if line, _, _ = strings.Cut(line, "#"); sudoFree.MatchString(line) || sudoAll.MatchString(line) {
+			for i, line := range sudoRules(string(data)) {
+				if sudoFree.MatchString(line) || sudoAll.MatchString(line) {
 					in.Findings = append(in.Findings, Finding{e.Name, fmt.Sprintf("rule %d: %q", i+1, strings.TrimSpace(line))})
+				}
+				switch include, err := sudoInclude(e.Name, line); {
+				case err != nil:
+					in.Findings = append(in.Findings, Finding{e.Name, fmt.Sprintf("rule %d: %v", i+1, err)})
+				case include != "":
+					patterns = append(patterns, include)
 				}
 			}
 			return nil
