@@ -114,17 +114,14 @@ var loginControls = []Control{
 		Title:      "An account has a bounded number of sessions",
 		Why:        "Somebody who has a password should not be able to keep all others out.",
 		Refs:       []string{"STIG SOL-11.1-040500"},
-		Parameters: []Parameter{{Name: "max_sessions", Default: "10", Type: Number, What: "sessions of one account"}},
+		Parameters: []Parameter{{Name: "max_sessions", Default: "10", Type: Number, Least: 1, Most: 1000, What: "sessions of one account"}},
 		On: map[string]Method{
 			Illumos: {
-				How:   "etc/project: project default has project.max-tasks=(privileged,${max_sessions},deny)",
-				Globs: []string{"etc/project"},
+				// Not by the project default: all who have none of their own are in that, and would share its sessions.
+				How:   "etc/project: project user.NAME of each account from 100 on that has a shell has project.max-tasks=(privileged,${max_sessions},deny)",
+				Globs: []string{"etc/project", "etc/passwd"},
 				Needs: []string{"etc/project"},
-				Edits: func(p *Params) []Edit {
-					return editFile("etc/project", func(text string) (string, error) {
-						return setProject(text, "default", "project.max-tasks", "(privileged,"+p.Value("max_sessions")+",deny)"), nil
-					})(p)
-				},
+				Edits: sessions,
 			},
 			Linux: snippet("etc/security/limits.d/isc-sessions.conf", "* hard maxlogins ${max_sessions}\n", limitsConf...),
 		},
@@ -229,7 +226,7 @@ func systemAccounts(first int) func(*Params) []Edit {
 			mark := map[bool]string{true: "*LK*", false: "!"}[HasSMF(p.OS)]
 			for _, edit := range editFile("etc/shadow", func(text string) (string, error) {
 				return editRecords(drop(text), func(f []string) {
-					if len(f) > 1 && system(f[0]) && (!locked(f[1]) || f[1] == "UP") {
+					if len(f) > 1 && system(f[0]) && (!locked(f[1]) || f[1] == "UP" || unlocked(f[1]) != "") {
 						f[1] = mark
 					}
 				}), nil
@@ -273,12 +270,48 @@ func ftpusers(name string, first int) func(*Params) []Edit {
 	}
 }
 
-// setProject sets an attribute of a project(5).
+// sessions returns the edit that bounds the tasks of each account of people: a login is one (newtask(1)). An
+// account is in the project user.NAME without being named there (getdefaultproj(3PROJECT)).
+func sessions(p *Params) []Edit {
+	return []Edit{func(root Root) error {
+		people, err := peopleOf(root, 100)
+		if err != nil {
+			return err
+		}
+		shell, err := shells(root)
+		if err != nil {
+			return err
+		}
+		for _, edit := range editFile("etc/project", func(text string) (string, error) {
+			for _, name := range sortedKeys(people) {
+				if shell[name] != "" && noShell(shell[name]) {
+					continue
+				}
+				text = setProject(text, "user."+name, "project.max-tasks", "(privileged,"+p.Value("max_sessions")+",deny)")
+			}
+			return text, nil
+		})(p) {
+			if err := edit(root); err != nil {
+				return err
+			}
+		}
+		return nil
+	}}
+}
+
+// setProject sets an attribute of a record of project(5). One that is missing is added, with the first free
+// number from 100 on, as projadd(8) does.
 func setProject(text, name, key, value string) string {
-	return editRecords(text, func(f []string) {
-		if f[0] != name || len(f) < 6 {
+	taken, found := map[string]bool{}, false
+	text = editRecords(text, func(f []string) {
+		if len(f) < 6 {
 			return
 		}
+		taken[f[1]] = true
+		if f[0] != name {
+			return
+		}
+		found = true
 		all := attrs(f[5])
 		i := slices.IndexFunc(all, func(a string) bool { return strings.HasPrefix(a, key+"=") })
 		if i < 0 {
@@ -288,6 +321,14 @@ func setProject(text, name, key, value string) string {
 		}
 		f[5] = strings.Join(all, ";")
 	})
+	if found {
+		return text
+	}
+	id := 100
+	for taken[strconv.Itoa(id)] {
+		id++
+	}
+	return setRecord(text, []string{name, strconv.Itoa(id), "", "", "", key + "=" + value})
 }
 
 // accountFiles are files of records: how many fields one has, at least and at most.
