@@ -46,7 +46,7 @@ var loginControls = []Control{
 			"STIG SOL-11.1-070060", "STIG SOL-11.1-070070", "STIG SOL-11.1-070080", "STIG SOL-11.1-070100", "STIG SOL-11.1-070110",
 			"STIG SOL-11.1-070120", "STIG SOL-11.1-070130", "STIG SOL-11.1-070140", "STIG SOL-11.1-070150", "STIG SOL-11.1-070220",
 		},
-		On: everywhere("etc/passwd, etc/group and etc/shadow are files of the right fields; names and numbers are there once; groups of users and accounts of hashes exist; 0 is root's alone",
+		On: everywhere("etc/passwd, etc/group and etc/shadow are files of the right fields; names and numbers are there once; groups of users and accounts of hashes exist; 0 is root's alone; none are of NIS",
 			[]string{"etc/passwd", "etc/group", "etc/shadow"}, nil, checkAccounts),
 	},
 	{
@@ -408,7 +408,10 @@ func accountRecords(root Root, name string, least, most int, found func(string, 
 		return nil, nil
 	}
 	for i, line := range lines(text) {
-		if line == "" || line[0] == '#' || line[0] == '+' || line[0] == '-' {
+		if line != "" && (line[0] == '+' || line[0] == '-') {
+			found(name, "line %d, %.40q, takes accounts of NIS: who they are is said elsewhere", i+1, line)
+		}
+		if !isRecord(line) {
 			continue
 		}
 		f := strings.Split(line, ":")

@@ -45,6 +45,7 @@ func TestMalformed(t *testing.T) {
 		{"broken site profile", "A01", file(sitePath, "<service_bundle"), sitePath, "is no profile", "is no profile"},
 		{"broken shadow", "E23", file("etc/shadow", "root:NP:6445::::::\nroot\n"), "etc/shadow", "line 2 has 1 fields", ""},
 		{"linked shadow", "E23", link("etc/shadow", "/tmp/shadow"), "etc/shadow", "is a symbolic link, not a file", ""},
+		{"accounts of NIS", "E23", file("etc/passwd", "root:x:0:0::/:/bin/sh\n+::0:0:::\n"), "etc/passwd", `line 2, "+::0:0:::", takes accounts of NIS`, ""},
 		{"same number", "E23", file("etc/passwd", "root:x:0:0::/:/bin/sh\ntoor:x:0:0::/:/bin/sh\n"), "etc/passwd", `"toor" has the number 0, which is that of "root"`, ""},
 		{"sudoers of everybody", "E32", file("etc/sudoers.d/x", "ALL ALL=(ALL) ALL\n"), "etc/sudoers.d/x", "ALL ALL=(ALL) ALL", ""},
 		{"continued rule", "E32", file("etc/sudoers.d/x", "smith ALL=(ALL) \\\n  NOPASSWD: ALL\n"), "etc/sudoers.d/x", "NOPASSWD", ""},

@@ -251,3 +251,17 @@ func TestAges(t *testing.T) {
 		t.Errorf("where nobody has a password: %q", got)
 	}
 }
+
+// TestNIS: what is filled from elsewhere is no account to edit.
+func TestNIS(t *testing.T) {
+	files := map[string]string{"etc/passwd": "root:x:0:0::/root:/bin/sh\n+::0:0:::\n-x::::::\n", "etc/shadow": "root:!:1:0:60:7:::\n+::::::::\n"}
+	tree := newTree(t, files)
+	if err := Apply(tree, only(t, Linux, "E12", "E22", "L39"), epoch); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range files {
+		if got := read(t, tree, name); got != want {
+			t.Errorf("%s: got %q", name, got)
+		}
+	}
+}
