@@ -2,6 +2,7 @@ package builder
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -111,7 +112,10 @@ func prepare(ctx context.Context, s *Spec, o BuildOptions, t *image.Tree, base i
 	}
 	platform := s.platformFiles(t)
 
-	e := &editor{spec: s, tree: t, created: created, progress: o.Progress}
+	e := &editor{
+		spec: s, tree: t, created: created, progress: o.Progress,
+		asked: profiles.Asked{Files: map[string]string{}, Trees: map[string]bool{}, Users: s.Layout.Users},
+	}
 	if err := e.run(ctx); err != nil {
 		return nil, err
 	}
@@ -125,6 +129,7 @@ func prepare(ctx context.Context, s *Spec, o BuildOptions, t *image.Tree, base i
 	if err != nil {
 		return nil, Input(err)
 	}
+	selection = selection.For(e.asked)
 	if err := profiles.Apply(t, selection, created); err != nil {
 		return nil, err
 	}
@@ -214,6 +219,7 @@ type editor struct {
 	created  time.Time
 	progress image.Progress
 	sources  []Dependency // what was read, but for the base
+	asked    profiles.Asked
 }
 
 // run goes from what is most general to what is most specific, so that a file of the spec wins
@@ -233,13 +239,21 @@ func (e *editor) run(ctx context.Context) error {
 		return err
 	}
 	for i := range e.spec.Files {
-		if err := e.file(&e.spec.Files[i]); err != nil {
-			return fmt.Errorf("file %q: %w", e.spec.Files[i].Path, err)
+		f := &e.spec.Files[i]
+		if err := e.file(f); err != nil {
+			return fmt.Errorf("file %q: %w", f.Path, err)
+		}
+		if err := e.lies("file", f.Path); err != nil {
+			return fmt.Errorf("file %q: %w", f.Path, err)
 		}
 	}
 	for i := range e.spec.Links {
-		if err := e.link(&e.spec.Links[i]); err != nil {
-			return fmt.Errorf("link %q: %w", e.spec.Links[i].Path, err)
+		l := &e.spec.Links[i]
+		if err := e.link(l); err != nil {
+			return fmt.Errorf("link %q: %w", l.Path, err)
+		}
+		if err := e.lies("link", l.Path); err != nil {
+			return fmt.Errorf("link %q: %w", l.Path, err)
 		}
 	}
 	return nil
@@ -272,8 +286,10 @@ func (e *editor) lay(ctx context.Context, tr *Tree) error {
 		return err
 	}
 	before := map[string]bool{}
+	content := map[string][sha256.Size]byte{}
 	for en := range e.tree.All() {
 		before[en.Name] = true
+		content[en.Name] = en.Digest
 	}
 	if loc.Scheme == "dir" {
 		err = e.tree.AddDir(ctx, loc.Path, tr.Path, e.progress)
@@ -287,6 +303,11 @@ func (e *editor) lay(ctx context.Context, tr *Tree) error {
 	}
 	if err == nil {
 		err = e.noteTree(ctx, tr, loc)
+	}
+	for en := range e.tree.All() {
+		if content[en.Name] != en.Digest {
+			e.asked.Trees[en.Name] = true
+		}
 	}
 	if err != nil || loc.Scheme != "dir" && tr.Owner == "" && tr.Group == "" {
 		return err
@@ -355,6 +376,15 @@ func (e *editor) link(l *Link) error {
 		en.Mode, en.Target = fs.ModeSymlink|0o777, l.Target
 	}
 	return e.tree.Put(en, nil)
+}
+
+// lies notes that a block has put a file into the tree for its own sake.
+func (e *editor) lies(block, name string) error {
+	en, err := e.tree.Stat(name)
+	if err == nil {
+		e.asked.Files[en.Name] = fmt.Sprintf("%s %q", block, name)
+	}
+	return err
 }
 
 // config describes the image, but for its artifacts.

@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"path"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/goldenisc/packer-plugin-isc/image"
@@ -60,9 +59,9 @@ func bootGlobs(os string) []string {
 		for _, dir := range append([]string{"etc/systemd/system"}, unitDirs...) {
 			all = append(all, dir+"/*", dir+"/*/*")
 		}
-		return append(all, "etc/services", "etc/ssh/sshd_config")
+		return slices.Concat(all, sshdGlobs, []string{"etc/services"})
 	}
-	return slices.Concat(manifestGlobs, profileFiles, []string{"etc/svc/profile/*.xml", "etc/inet/services", "etc/services", "etc/ssh/sshd_config"})
+	return slices.Concat(manifestGlobs, profileFiles, sshdGlobs, []string{"etc/svc/profile/*.xml", "etc/inet/services", "etc/services"})
 }
 
 // known are the ports of servers by service, or instance of one, or unit without suffix.
@@ -198,28 +197,6 @@ func portNames(root Root) (map[string]string, error) {
 	return names, nil
 }
 
-// sshPorts reads the ports of the ssh server.
-func sshPorts(root Root) ([]string, error) {
-	text, err := readText(root, "etc/ssh/sshd_config")
-	if err != nil {
-		return nil, err
-	}
-	var ports []string
-	for _, line := range lines(text) {
-		k, v := keyword(line)
-		if k == "match" {
-			break
-		}
-		if _, err := strconv.ParseUint(v, 10, 16); k == "port" && err == nil {
-			ports = append(ports, v+"/tcp")
-		}
-	}
-	if ports == nil {
-		ports = []string{"22/tcp"}
-	}
-	return ports, nil
-}
-
 // bootTargets are the targets that a start reaches, directly or not.
 var bootTargets = []string{
 	"basic.target", "default.target", "getty.target", "graphical.target", "local-fs.target", "multi-user.target", "network.target",
@@ -255,22 +232,31 @@ func bootUnits(root Root) ([]BootService, error) {
 		if masked {
 			continue
 		}
-		b := BootService{ID: unit}
-		b.Ports, b.from = unitPorts(text)
-		changed, err := dropIns(root, dirs, unit)
+		changes, err := dropIns(root, dirs, unit)
 		if err != nil {
 			return nil, err
 		}
-		if !changed {
+		b := BootService{ID: unit}
+		b.Ports, b.from = unitPorts(text + changes)
+		if changes == "" {
 			b.Exposure = exposure(text)
 		}
-		if name := strings.TrimSuffix(unit, ".service"); b.Ports == nil && name != unit {
-			if b.Ports = slices.Clone(known[name]); name == "ssh" || name == "sshd" {
-				if b.Ports, err = sshPorts(root); err != nil {
-					return nil, err
-				}
-				b.from = stated
+		// On Ubuntu a generator gives the socket the ports of the server's configuration, if that says any.
+		generated := false
+		if unit == "ssh.socket" {
+			if generated, err = applicable(root, &Method{Needs: []string{"usr/lib/systemd/system-generators/sshd-socket-generator"}}); err != nil {
+				return nil, err
 			}
+		}
+		name, service := strings.CutSuffix(unit, ".service")
+		if service && b.Ports == nil {
+			b.Ports = slices.Clone(known[name])
+		}
+		if generated || service && b.from == usual && (name == "ssh" || name == "sshd") {
+			if b.Ports, err = sshPorts(root); err != nil {
+				return nil, err
+			}
+			b.from = stated
 		}
 		all = append(all, b)
 	}
@@ -311,13 +297,41 @@ func unitFile(root Root, dirs []string, unit string) (text string, masked bool, 
 	return "", false, nil
 }
 
-// dropIns reports whether files beside a unit change it.
-func dropIns(root Root, dirs []string, unit string) (bool, error) {
-	var patterns []string
+// dropIns returns what files beside a unit change of it, in the order that counts: by name, and of two of one
+// name that of the first directory.
+func dropIns(root Root, dirs []string, unit string) (string, error) {
+	files := map[string]string{}
 	for _, dir := range dirs {
-		patterns = append(patterns, dir+"/"+globQuote(unit)+".d/*.conf")
+		names, err := root.Glob(dir + "/" + globQuote(unit) + ".d/*.conf")
+		if err != nil {
+			return "", err
+		}
+		for _, n := range names {
+			if base := path.Base(n); files[base] == "" {
+				files[base] = n
+			}
+		}
 	}
-	return applicable(root, &Method{Needs: patterns})
+	text := ""
+	for _, base := range sortedKeys(files) {
+		name, err := follow(root, files[base])
+		if err != nil {
+			return "", err
+		}
+		e, err := root.Stat(name)
+		if errors.Is(err, fs.ErrNotExist) || err == nil && (!e.IsRegular() || e.Size > maxText) {
+			continue // such as /dev/null, which takes the one of another directory away
+		}
+		if err != nil {
+			return "", err
+		}
+		more, err := readText(root, name)
+		if err != nil {
+			return "", err
+		}
+		text += "\n" + more
+	}
+	return text, nil
 }
 
 // unitPorts returns the ports that a unit states (systemd.socket(5), and Listen of our services).
@@ -332,6 +346,9 @@ func unitPorts(text string) (ports []string, from origin) {
 				ports, from = append(ports, p.String()), declared
 			}
 		case "ListenStream", "ListenDatagram":
+			if value == "" { // takes back what was said before
+				ports, from = nil, usual
+			}
 			if strings.HasPrefix(value, "/") || strings.HasPrefix(value, "@") || strings.HasPrefix(value, "vsock:") ||
 				strings.HasPrefix(value, "127.") || strings.HasPrefix(value, "[::1]") {
 				continue

@@ -1,8 +1,12 @@
 package profiles
 
 import (
+	"fmt"
 	"io/fs"
+	"path"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/goldenisc/packer-plugin-isc/image"
@@ -16,13 +20,13 @@ var accountControls = []Control{
 		Why:   "A password that leaked is of use for some time only.",
 		Refs:  []string{"STIG SOL-11.1-040010"},
 		Parameters: []Parameter{
-			{Name: "password_max_weeks", Default: "8", Type: Number, What: "weeks, on illumos"},
-			{Name: "password_max_days", Default: "60", Type: Number, What: "days, on Solaris and Linux"},
+			{Name: "password_max_weeks", Default: "8", Type: Number, Least: 1, Most: 52, What: "weeks, on illumos"},
+			{Name: "password_max_days", Default: "60", Type: Number, Least: 1, Most: 365, What: "days, on Solaris and Linux"},
 		},
 		On: map[string]Method{
 			Illumos: assign("etc/default/passwd", "MAXWEEKS", "${password_max_weeks}"),
 			Solaris: inDays("MAXDAYS", "${password_max_days}", "MAXWEEKS"),
-			Linux:   define("PASS_MAX_DAYS", "${password_max_days}"),
+			Linux:   checked(define("PASS_MAX_DAYS", "${password_max_days}"), "no password of etc/shadow of an account from 1000 on lasts longer", []string{"etc/shadow", "etc/passwd"}, endless),
 		},
 	},
 	{
@@ -33,7 +37,12 @@ var accountControls = []Control{
 		On: map[string]Method{
 			Illumos: assign("etc/default/passwd", "MINWEEKS", "1"),
 			Solaris: inDays("MINDAYS", "1", "MINWEEKS"),
-			Linux:   define("PASS_MIN_DAYS", "1"),
+			Linux: {
+				How:   "etc/login.defs: PASS_MIN_DAYS 1; field 4 of etc/shadow for passwords of accounts from 1000 on",
+				Globs: []string{"etc/login.defs", "etc/shadow", "etc/passwd"},
+				Needs: []string{"etc/login.defs"},
+				Edits: all(settings(setDefinition, "etc/login.defs", "PASS_MIN_DAYS", "1"), kept),
+			},
 		},
 	},
 	{
@@ -41,7 +50,7 @@ var accountControls = []Control{
 		Title:      "Passwords are long",
 		Why:        "Length is what guessing costs.",
 		Refs:       []string{"STIG SOL-11.1-040040"},
-		Parameters: []Parameter{{Name: "password_length", Default: "15", Type: Number, What: "characters at least"}},
+		Parameters: []Parameter{{Name: "password_length", Default: "15", Type: Number, Least: 8, Most: 128, What: "characters at least"}},
 		On: map[string]Method{
 			Illumos: assign("etc/default/passwd", "PASSLENGTH", "${password_length}"),
 			Linux: {
@@ -104,7 +113,8 @@ var accountControls = []Control{
 				Edits: all(settings(setAssignment, "etc/default/login", "RETRIES", "3"),
 					settings(setAssignment, "etc/security/policy.conf", "LOCK_AFTER_RETRIES", "YES")),
 			},
-			Linux: needed(setAssignment, "etc/security/faillock.conf", "deny", "3", "unlock_time", "900"),
+			Linux: checked(needed(setAssignment, "etc/security/faillock.conf", "deny", "3", "unlock_time", "900"),
+				"where an account has a password, a stack of etc/pam.d has pam_faillock", []string{"etc/shadow", "etc/pam.d/*"}, uncounted),
 		},
 	},
 	{
@@ -112,7 +122,7 @@ var accountControls = []Control{
 		Title:      "New files of users are private",
 		Why:        "Sharing should be a decision.",
 		Refs:       []string{"STIG SOL-11.1-040250", "CIS 7.3"},
-		Parameters: []Parameter{{Name: "umask", Default: "077", Type: Octal, What: "octal file creation mask of logins"}},
+		Parameters: []Parameter{{Name: "umask", Default: "077", Type: Octal, Least: 0o022, What: "octal file creation mask of logins"}},
 		On: map[string]Method{
 			Illumos: {
 				How:   "etc/default/login: UMASK ${umask}; etc/profile and etc/.login: umask ${umask}",
@@ -120,7 +130,15 @@ var accountControls = []Control{
 				Edits: all(settings(setAssignment, "etc/default/login", "UMASK", "${umask}"),
 					settings(setCommand, "etc/profile", "umask", "${umask}"), settings(setCommand, "etc/.login", "umask", "${umask}")),
 			},
-			Linux: define("UMASK", "${umask}"),
+			Linux: {
+				// With a value of its own, or pam_umask gives the group what the owner has (USERGROUPS_ENAB).
+				How:   "etc/login.defs: UMASK ${umask}; etc/pam.d/common-session and common-session-noninteractive, where they are: session optional pam_umask.so umask=${umask}",
+				Globs: []string{"etc/login.defs", "etc/pam.d/*"},
+				Needs: []string{"etc/login.defs"},
+				Edits: all(settings(setDefinition, "etc/login.defs", "UMASK", "${umask}"),
+					module("etc/pam.d/common-session", "session optional pam_umask.so umask=${umask}", false),
+					module("etc/pam.d/common-session-noninteractive", "session optional pam_umask.so umask=${umask}", false)),
+			},
 		},
 	},
 	{
@@ -197,6 +215,78 @@ func inDays(days, value, weeks string) Method {
 	}
 }
 
+// byPassword reports whether a record of shadow(5) is of an account that is logged in to by password.
+func byPassword(f []string) bool { return len(f) > 4 && f[1] != "" && !locked(f[1]) }
+
+// endless finds passwords that last longer than new ones do. They are not edited: one that is older would be
+// over at once, and keep out also whoever logs in by key.
+func endless(root Root, p *Params) (in Inspection, err error) {
+	most, err := strconv.Atoi(p.Value("password_max_days"))
+	if err != nil {
+		return in, err
+	}
+	people, err := peopleOf(root, 1000)
+	if err != nil {
+		return in, err
+	}
+	text, err := readText(root, "etc/shadow")
+	for _, f := range records(text) {
+		if !people[f[0]] || !byPassword(f) {
+			continue
+		}
+		if n, err := strconv.Atoi(f[4]); err != nil || n > most {
+			in.Findings = append(in.Findings, Finding{"etc/shadow", fmt.Sprintf("the password of %q does not end after %d days: chage -M %[2]d %[1]s", f[0], most)})
+		}
+	}
+	return in, err
+}
+
+// kept returns the edit that has the passwords of people kept for a day.
+func kept(p *Params) []Edit {
+	return []Edit{func(root Root) error {
+		people, err := peopleOf(root, 1000)
+		if err != nil {
+			return err
+		}
+		return shadowEdit(root, p, func(f []string) {
+			if people[f[0]] && byPassword(f) && (f[3] == "" || f[3] == "0") {
+				f[3] = "1"
+			}
+		})
+	}}
+}
+
+// uncounted finds that failed logins with passwords are not counted. No stack is edited: what comes before
+// and after a module, and by how many it jumps, differs from site to site, and a mistake locks everybody out.
+func uncounted(root Root, _ *Params) (in Inspection, err error) {
+	var who string
+	text, err := readText(root, "etc/shadow")
+	for _, f := range records(text) {
+		if byPassword(f) {
+			who = f[0]
+		}
+	}
+	if err != nil || who == "" {
+		return in, err
+	}
+	counted := false
+	err = each(root, "etc/pam.d/*", func(e *image.Entry) error {
+		if !e.IsRegular() || e.Size > maxText {
+			return nil
+		}
+		text, err := readText(root, e.Name)
+		for _, line := range lines(text) {
+			f := fields(line)
+			counted = counted || len(f) > 2 && f[0] == "auth" && slices.ContainsFunc(f, func(w string) bool { return path.Base(w) == "pam_faillock.so" })
+		}
+		return err
+	})
+	if !counted {
+		in.Findings = append(in.Findings, Finding{"etc/pam.d", fmt.Sprintf("no stack has pam_faillock, so that etc/security/faillock.conf counts nothing, and %q logs in by password", who)})
+	}
+	return in, err
+}
+
 // passwords returns the edit of the second field of etc/shadow: hash is given an account and what
 // it has, and returns what it should have.
 func passwords(hash func(name, hash string) string) func(*Params) []Edit {
@@ -214,9 +304,19 @@ func locked(hash string) bool {
 	return strings.HasPrefix(hash, "*") || strings.HasPrefix(hash, "!") || hash == "NP" || hash == "UP"
 }
 
+// unlocked returns the hash that stands in shadow(5), without the marks in front that lock it (passwd(1)), or
+// nothing.
+func unlocked(hash string) string {
+	bare := strings.TrimLeft(strings.ReplaceAll(hash, "*LK*", ""), "!*")
+	if locked(hash) && !strings.HasPrefix(bare, "$") && len(bare) != 13 { // that of the traditional crypt(3)
+		return ""
+	}
+	return bare
+}
+
 func lockRoot(mark string) func(name, hash string) string {
 	return func(name, hash string) string {
-		if name == "root" && (!locked(hash) || hash == "UP") {
+		if name == "root" && (!locked(hash) || hash == "UP" || unlocked(hash) != "") {
 			return mark
 		}
 		return hash

@@ -125,9 +125,9 @@ var trailControls = []Control{
 		Why:   "A trail that fills its disk ends itself and whatever else writes there.",
 		Refs:  []string{"STIG SOL-11.1-010400", "STIG SOL-11.1-010410", "STIG SOL-11.1-010370"},
 		Parameters: []Parameter{
-			{Name: "audit_free_percent", Default: "2", Type: Number, What: "percent of the file system that stay free"},
-			{Name: "audit_file_bytes", Default: "4194304", Type: Number, What: "bytes after which a new file is begun, on illumos"},
-			{Name: "audit_file_megabytes", Default: "8", Type: Number, What: "MiB after which a new file is begun, on Linux"},
+			{Name: "audit_free_percent", Default: "2", Type: Number, Least: 1, Most: 50, What: "percent of the file system that stay free"},
+			{Name: "audit_file_bytes", Default: "4194304", Type: Number, Least: 524288, Most: 1000000000, What: "bytes after which a new file is begun, on illumos"},
+			{Name: "audit_file_megabytes", Default: "8", Type: Number, Least: 1, Most: 1000, What: "MiB after which a new file is begun, on Linux"},
 		},
 		On: map[string]Method{
 			Illumos: {

@@ -3,6 +3,7 @@ package profiles
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"io/fs"
 	"regexp"
 	"slices"
@@ -52,22 +53,13 @@ var fileControls = []Control{
 		Title: "Nothing is left of building and earlier use",
 		Why:   "Instances must not share an identity, and logs and caches of the build tell about it.",
 		Scope: ImageOnly,
+		Parameters: []Parameter{{
+			Name: "residue_allow", Default: "", Type: Patterns, What: "patterns of files that stay, such as what a spec lays on purpose",
+		}},
 		On: map[string]Method{
-			Illumos: {
-				How:   "removed: " + strings.Join(illumosResidue, ", ") + "; emptied: " + strings.Join(illumosLogs, ", "),
-				Globs: []string{"**"},
-				Edits: all(deleted(illumosResidue...), emptied(illumosLogs...)),
-			},
-			Solaris: {
-				How:   "removed: " + strings.Join(solarisResidue, ", ") + "; emptied: " + strings.Join(illumosLogs, ", "),
-				Globs: []string{"**"},
-				Edits: all(deleted(solarisResidue...), emptied(illumosLogs...)),
-			},
-			Linux: {
-				How:   "removed: " + strings.Join(linuxResidue, ", ") + "; emptied: " + strings.Join(linuxLogs, ", "),
-				Globs: []string{"**"},
-				Edits: all(deleted(linuxResidue...), emptied(linuxLogs...)),
-			},
+			Illumos: sealing(illumosResidue, illumosLogs),
+			Solaris: sealing(solarisResidue, illumosLogs),
+			Linux:   sealing(linuxResidue, linuxLogs),
 		},
 	},
 	{
@@ -78,8 +70,10 @@ var fileControls = []Control{
 		Parameters: []Parameter{{
 			Name: "secrets_allow", Default: "", Type: Patterns, What: "patterns of files that may hold secrets, such as those of tests",
 		}},
-		On: everywhere("no private keys, tokens and passwords in addresses below "+strings.Join(secretDirs, ", ")+"; no passwords and hashes in etc/shadow",
-			[]string{"etc/**", "root/**", "home/**", "export/**", "opt/**", "srv/**", "var/**", "usr/local/**"}, nil, secrets),
+		On: everywhere("no private keys, tokens and passwords in addresses in what the spec lays, in what lies below "+strings.Join(secretDirs, ", ")+
+			", and in files elsewhere that are named as keys are (*.key, *.pem, *.p12, *.pfx, id_*, .netrc, .npmrc, .pgpass), but for those of tests and examples; "+
+			"no passwords and hashes in etc/shadow, not behind a mark that locks them either",
+			[]string{"**"}, nil, secrets),
 	},
 	{
 		ID:    "X03",
@@ -187,12 +181,12 @@ var (
 		"tmp/*", "var/tmp/*", "var/pkg/cache/*", "var/pkg/history/*", "var/svc/log/*", "var/crash/*", "var/cores/*",
 		"root/.bash_history", "root/.sh_history", "root/.lesshst", "root/.viminfo", "home/*/.bash_history", "export/home/*/.bash_history",
 		"root/.ssh/known_hosts", "var/cron/log", "var/audit/*", "etc/svc/volatile/*", "etc/nodename", "etc/hostname.*", "etc/defaultrouter",
-		"etc/dhcp/*", "var/mail/*", "var/spool/clientmqueue/*", "var/spool/cron/atjobs/*", "var/fm/fmd/*log*", "var/adm/exacct/*",
+		"etc/dhcp/*.dhc", "etc/dhcp/*.dh6", "var/mail/[^:]*", "var/spool/clientmqueue/*", "var/spool/cron/atjobs/*", "var/fm/fmd/*log*", "var/adm/exacct/*",
 		"etc/passwd-", "etc/shadow-", "etc/.pwd.lock", "etc/opasswd",
 	}
 	// Where Solaris has moved what grows, and the profiles that named and addressed one machine.
 	solarisResidue = append(slices.Clone(illumosResidue),
-		"var/share/audit/*", "var/share/cores/*", "var/share/crash/*", "var/share/mail/*", "system/volatile/*",
+		"var/share/audit/*", "var/share/cores/*", "var/share/crash/*", "var/share/mail/[^:]*", "system/volatile/*",
 		"etc/svc/profile/node/*", "etc/svc/profile/sysconfig/*")
 	illumosLogs = []string{
 		"var/adm/messages*", "var/adm/wtmpx", "var/adm/utmpx", "var/adm/lastlog", "var/adm/sulog", "var/adm/loginlog",
@@ -210,29 +204,58 @@ var (
 		"var/lib/rpm/__db*", "var/lib/AccountsService/users/*", "var/lib/misc/random-seed", "var/account/pacct*", "var/crash/*",
 		"var/spool/mail/*", "var/mail/*", "var/spool/abrt/*", "var/lib/yum/uuid", "etc/sysconfig/rhn/systemid",
 		"etc/pki/consumer/*", "var/lib/puppet/*", "var/lib/cloud/data/*", "var/lib/cloud/sem/*", "etc/puppetlabs/puppet/ssl/*",
+		"etc/hostid", "etc/krb5.keytab", "etc/NetworkManager/system-connections/*", "var/lib/urandom/random-seed", "var/lib/random-seed",
+		"boot/loader/random-seed", "efi/loader/random-seed", "boot/efi/loader/random-seed",
 	}
-	linuxLogs = []string{"etc/machine-id", "var/log/**"}
+	// The name is that of the machine that built the base. etc/resolv.conf, which may be its too, stays: in a
+	// container nothing else may say whom to ask, and where something does it writes that file anew.
+	linuxLogs = []string{"etc/machine-id", "etc/hostname", "var/log/**"}
 )
 
-// emptied returns the edit that takes the content of files that match.
-func emptied(patterns ...string) func(*Params) []Edit {
-	return func(p *Params) []Edit {
-		return []Edit{func(root Root) error {
-			for _, pattern := range patterns {
-				err := each(root, pattern, func(e *image.Entry) error {
-					if !e.IsRegular() || e.Size == 0 {
-						return nil
+// sealing is the method that removes and empties what matches, unless it is allowed to stay.
+func sealing(residue, logs []string) Method {
+	return Method{
+		How:   "but for ${residue_allow}: removed: " + strings.Join(residue, ", ") + "; emptied: " + strings.Join(logs, ", "),
+		Globs: []string{"**"},
+		Edits: func(p *Params) []Edit {
+			return []Edit{func(root Root) error {
+				for _, pattern := range residue {
+					names, err := root.Glob(pattern)
+					if err != nil {
+						return err
 					}
-					empty := *e
-					empty.HardLink, empty.ModTime = "", p.Epoch
-					return root.Put(empty, nil)
-				})
-				if err != nil {
-					return err
+					for _, n := range names {
+						if matchAny(p.List("residue_allow"), n) {
+							continue
+						}
+						if err := remove(root, n); err != nil {
+							return err
+						}
+					}
 				}
+				return nil
+			}, emptied(logs, p)}
+		},
+	}
+}
+
+// emptied returns the edit that takes the content of files that match.
+func emptied(patterns []string, p *Params) Edit {
+	return func(root Root) error {
+		for _, pattern := range patterns {
+			err := each(root, pattern, func(e *image.Entry) error {
+				if !e.IsRegular() || e.Size == 0 || matchAny(p.List("residue_allow"), e.Name) {
+					return nil
+				}
+				empty := *e
+				empty.HardLink, empty.ModTime = "", p.Epoch
+				return root.Put(empty, nil)
+			})
+			if err != nil {
+				return err
 			}
-			return nil
-		}}
+		}
+		return nil
 	}
 }
 
@@ -246,12 +269,21 @@ func seed(p *Params) []Edit {
 	}}
 }
 
-// secretDirs are what is searched for private keys: the rest is what packages bring, and full of
-// the keys of their tests.
+// secretDirs are what is searched for secrets file by file: of the rest, which is what packages bring, only
+// what is named as keys are.
 var secretDirs = []string{"etc", "root", "home", "export", "opt", "srv", "var", "usr/local"}
 
-// maxSecret bounds the files that are searched, in bytes: keys are small.
-const maxSecret = 64 << 10
+var (
+	keyName  = regexp.MustCompile(`(^|/)([^/]*\.(key|pem|p12|pfx)|id_(rsa|dsa|ecdsa|ed25519)(_sk)?|\.(netrc|npmrc|pgpass))$`)
+	keysShow = regexp.MustCompile(`(^|/)(tests?|testdata|examples?)/`) // what they are for
+)
+
+// Of a file that no name tells to hold keys the beginning is searched, in bytes: keys are small, and
+// all that was read once is not read again.
+const (
+	maxSecret  = 64 << 10
+	maxKeyFile = 1 << 20
+)
 
 // credentials are what is searched for: a fixed text that tells fast that a file has none, which is
 // true of nearly all, and the form of the secret.
@@ -296,38 +328,80 @@ var knownHashes = []string{"$5$kr1VgdIt$"}
 
 func secrets(root Root, p *Params) (Inspection, error) {
 	var in Inspection
-	for _, dir := range secretDirs {
-		err := each(root, dir+"/**", func(e *image.Entry) error {
-			if !e.IsRegular() || e.Size == 0 || e.Size > maxSecret || matchAny(p.List("secrets_allow"), e.Name) {
-				return nil
-			}
-			data, err := root.ReadFile(e.Name)
-			if err != nil {
-				return err
-			}
-			if what, line := credential(data); what != "" {
-				in.Findings = append(in.Findings, Finding{e.Name, fmt.Sprintf("holds %s in line %d", what, line)})
-			}
+	allowed := p.List("secrets_allow")
+	err := each(root, "**", func(e *image.Entry) error {
+		if !e.IsRegular() || e.Size == 0 {
 			return nil
-		})
-		if err != nil {
-			return in, err
 		}
+		key, laid := keyName.MatchString(e.Name), p.laid(e.Name)
+		if inside := slices.ContainsFunc(secretDirs, func(dir string) bool { return strings.HasPrefix(e.Name, dir+"/") }); !inside && !laid &&
+			(!key || keysShow.MatchString(e.Name)) || matchAny(allowed, e.Name) {
+			return nil
+		}
+		most := maxSecret
+		if key || laid {
+			most = maxKeyFile
+		}
+		data, err := head(root, e, most)
+		if err != nil {
+			return err
+		}
+		if what, line := credential(data); what != "" {
+			in.Findings = append(in.Findings, Finding{e.Name, fmt.Sprintf("holds %s in line %d", what, line)})
+		} else if bytes.HasPrefix(data, []byte{0x30}) && (strings.HasSuffix(e.Name, ".p12") || strings.HasSuffix(e.Name, ".pfx")) {
+			in.Findings = append(in.Findings, Finding{e.Name, "is a store of PKCS #12, which are for private keys"})
+		}
+		return nil
+	})
+	if err != nil {
+		return in, err
 	}
+	slices.SortFunc(in.Findings, func(a, b Finding) int { return image.Compare(a.Path, b.Path) })
 	text, err := readText(root, "etc/shadow")
 	if err != nil {
 		return in, err
 	}
 	for _, f := range records(text) {
+		if len(f) < 2 {
+			continue
+		}
+		hash := unlocked(f[1])
 		switch {
-		case len(f) < 2 || f[1] != "" && locked(f[1]):
 		case f[1] == "":
 			in.Findings = append(in.Findings, Finding{"etc/shadow", fmt.Sprintf("account %q has an empty password", f[0])})
-		case slices.ContainsFunc(knownHashes, func(h string) bool { return strings.HasPrefix(f[1], h) }):
+		case hash == "":
+		case slices.ContainsFunc(knownHashes, func(h string) bool { return strings.HasPrefix(hash, h) }):
 			in.Findings = append(in.Findings, Finding{"etc/shadow", fmt.Sprintf("account %q has a password that everybody knows", f[0])})
+		case hash != f[1]:
+			in.Findings = append(in.Findings, Finding{"etc/shadow", fmt.Sprintf("account %q is locked, but still has a password hash", f[0])})
 		default:
 			in.Findings = append(in.Findings, Finding{"etc/shadow", fmt.Sprintf("account %q has a password hash", f[0])})
 		}
 	}
 	return in, nil
+}
+
+// head returns the first bytes of a file, n at most where the Root can read less than all.
+func head(root Root, e *image.Entry, n int) ([]byte, error) {
+	if o, ok := root.(*Overlay); ok && (o.put[e.Name] == nil || o.put[e.Name].meta) {
+		return head(o.base, e, n)
+	}
+	opener, ok := root.(interface {
+		Open(name string) (image.File, error)
+	})
+	if !ok || e.Size <= int64(n) {
+		data, err := root.ReadFile(e.Name)
+		return data[:min(n, len(data))], err
+	}
+	f, err := opener.Open(e.Name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data := make([]byte, n)
+	read, err := f.ReadAt(data, 0)
+	if err == io.EOF {
+		err = nil
+	}
+	return data[:read], err
 }

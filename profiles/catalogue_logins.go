@@ -46,7 +46,7 @@ var loginControls = []Control{
 			"STIG SOL-11.1-070060", "STIG SOL-11.1-070070", "STIG SOL-11.1-070080", "STIG SOL-11.1-070100", "STIG SOL-11.1-070110",
 			"STIG SOL-11.1-070120", "STIG SOL-11.1-070130", "STIG SOL-11.1-070140", "STIG SOL-11.1-070150", "STIG SOL-11.1-070220",
 		},
-		On: everywhere("etc/passwd, etc/group and etc/shadow are files of the right fields; names and numbers are there once; groups of users and accounts of hashes exist; 0 is root's alone",
+		On: everywhere("etc/passwd, etc/group and etc/shadow are files of the right fields; names and numbers are there once; groups of users and accounts of hashes exist; 0 is root's alone; none are of NIS",
 			[]string{"etc/passwd", "etc/group", "etc/shadow"}, nil, checkAccounts),
 	},
 	{
@@ -114,17 +114,14 @@ var loginControls = []Control{
 		Title:      "An account has a bounded number of sessions",
 		Why:        "Somebody who has a password should not be able to keep all others out.",
 		Refs:       []string{"STIG SOL-11.1-040500"},
-		Parameters: []Parameter{{Name: "max_sessions", Default: "10", Type: Number, What: "sessions of one account"}},
+		Parameters: []Parameter{{Name: "max_sessions", Default: "10", Type: Number, Least: 1, Most: 1000, What: "sessions of one account"}},
 		On: map[string]Method{
 			Illumos: {
-				How:   "etc/project: project default has project.max-tasks=(privileged,${max_sessions},deny)",
-				Globs: []string{"etc/project"},
+				// Not by the project default: all who have none of their own are in that, and would share its sessions.
+				How:   "etc/project: project user.NAME of each account from 100 on that has a shell has project.max-tasks=(privileged,${max_sessions},deny)",
+				Globs: []string{"etc/project", "etc/passwd"},
 				Needs: []string{"etc/project"},
-				Edits: func(p *Params) []Edit {
-					return editFile("etc/project", func(text string) (string, error) {
-						return setProject(text, "default", "project.max-tasks", "(privileged,"+p.Value("max_sessions")+",deny)"), nil
-					})(p)
-				},
+				Edits: sessions,
 			},
 			Linux: snippet("etc/security/limits.d/isc-sessions.conf", "* hard maxlogins ${max_sessions}\n", limitsConf...),
 		},
@@ -149,8 +146,8 @@ var loginControls = []Control{
 		Why:   "A rule without a password makes a stolen session root's.",
 		Refs:  []string{"CIS Debian 5.2"},
 		On: map[string]Method{
-			Illumos: {How: "no NOPASSWD, !authenticate or rule of ALL for ALL in sudoers", Globs: sudoers, Needs: sudoers, Check: checkSudoers},
-			Linux:   {How: "no NOPASSWD, !authenticate or rule of ALL for ALL in sudoers", Globs: sudoers, Needs: sudoers, Check: checkSudoers},
+			Illumos: {How: "no NOPASSWD, !authenticate or rule of ALL for ALL in sudoers and what it includes", Globs: sudoers, Needs: sudoers, Check: checkSudoers},
+			Linux:   {How: "no NOPASSWD, !authenticate or rule of ALL for ALL in sudoers and what it includes", Globs: sudoers, Needs: sudoers, Check: checkSudoers},
 		},
 	},
 	{
@@ -229,7 +226,7 @@ func systemAccounts(first int) func(*Params) []Edit {
 			mark := map[bool]string{true: "*LK*", false: "!"}[HasSMF(p.OS)]
 			for _, edit := range editFile("etc/shadow", func(text string) (string, error) {
 				return editRecords(drop(text), func(f []string) {
-					if len(f) > 1 && system(f[0]) && (!locked(f[1]) || f[1] == "UP") {
+					if len(f) > 1 && system(f[0]) && (!locked(f[1]) || f[1] == "UP" || unlocked(f[1]) != "") {
 						f[1] = mark
 					}
 				}), nil
@@ -273,12 +270,48 @@ func ftpusers(name string, first int) func(*Params) []Edit {
 	}
 }
 
-// setProject sets an attribute of a project(5).
+// sessions returns the edit that bounds the tasks of each account of people: a login is one (newtask(1)). An
+// account is in the project user.NAME without being named there (getdefaultproj(3PROJECT)).
+func sessions(p *Params) []Edit {
+	return []Edit{func(root Root) error {
+		people, err := peopleOf(root, 100)
+		if err != nil {
+			return err
+		}
+		shell, err := shells(root)
+		if err != nil {
+			return err
+		}
+		for _, edit := range editFile("etc/project", func(text string) (string, error) {
+			for _, name := range sortedKeys(people) {
+				if shell[name] != "" && noShell(shell[name]) {
+					continue
+				}
+				text = setProject(text, "user."+name, "project.max-tasks", "(privileged,"+p.Value("max_sessions")+",deny)")
+			}
+			return text, nil
+		})(p) {
+			if err := edit(root); err != nil {
+				return err
+			}
+		}
+		return nil
+	}}
+}
+
+// setProject sets an attribute of a record of project(5). One that is missing is added, with the first free
+// number from 100 on, as projadd(8) does.
 func setProject(text, name, key, value string) string {
-	return editRecords(text, func(f []string) {
-		if f[0] != name || len(f) < 6 {
+	taken, found := map[string]bool{}, false
+	text = editRecords(text, func(f []string) {
+		if len(f) < 6 {
 			return
 		}
+		taken[f[1]] = true
+		if f[0] != name {
+			return
+		}
+		found = true
 		all := attrs(f[5])
 		i := slices.IndexFunc(all, func(a string) bool { return strings.HasPrefix(a, key+"=") })
 		if i < 0 {
@@ -288,6 +321,14 @@ func setProject(text, name, key, value string) string {
 		}
 		f[5] = strings.Join(all, ";")
 	})
+	if found {
+		return text
+	}
+	id := 100
+	for taken[strconv.Itoa(id)] {
+		id++
+	}
+	return setRecord(text, []string{name, strconv.Itoa(id), "", "", "", key + "=" + value})
 }
 
 // accountFiles are files of records: how many fields one has, at least and at most.
@@ -367,7 +408,10 @@ func accountRecords(root Root, name string, least, most int, found func(string, 
 		return nil, nil
 	}
 	for i, line := range lines(text) {
-		if line == "" || line[0] == '#' || line[0] == '+' || line[0] == '-' {
+		if line != "" && (line[0] == '+' || line[0] == '-') {
+			found(name, "line %d, %.40q, takes accounts of NIS: who they are is said elsewhere", i+1, line)
+		}
+		if !isRecord(line) {
 			continue
 		}
 		f := strings.Split(line, ":")
@@ -386,17 +430,69 @@ var sudoers = []string{"etc/sudoers", "etc/sudoers.d/*", "etc/opt/ooce/sudoers",
 var (
 	sudoFree = regexp.MustCompile(`\bNOPASSWD\s*:|!\s*authenticate\b`)
 	sudoAll  = regexp.MustCompile(`^\s*ALL\s+ALL\s*=\s*(\([^)]*\))?\s*ALL\s*$`)
+	sudoMore = regexp.MustCompile(`^\s*[@#]include(dir)?\s+(.*?)\s*$`)
 )
 
+// sudoRules returns the rules of sudoers(5), without comments, those of several lines as one. A comment
+// ends with its line whatever stands there; # before a number is none, but an id.
+func sudoRules(text string) []string {
+	l := lines(text)
+	for i, line := range l {
+		quoted := false
+		for j := 0; j < len(line) && !sudoMore.MatchString(line); j++ {
+			switch rest := strings.TrimPrefix(line[j+1:], "-"); {
+			case line[j] == '\\':
+				j++
+			case line[j] == '"':
+				quoted = !quoted
+			case line[j] == '#' && !quoted && (rest == "" || rest[0] < '0' || rest[0] > '9'):
+				l[i] = line[:j]
+				j = len(line)
+			}
+		}
+	}
+	return lines(strings.ReplaceAll(unlines(l), "\\\n", " "))
+}
+
+// sudoInclude returns the pattern of the files that a line of a file includes, or nothing.
+func sudoInclude(file, line string) (string, error) {
+	m := sudoMore.FindStringSubmatch(line)
+	if m == nil {
+		return "", nil
+	}
+	name := strings.ReplaceAll(strings.Trim(m[2], `"`), `\ `, " ")
+	if !path.IsAbs(name) {
+		name = "/" + path.Join(path.Dir(file), name)
+	}
+	// %h is the name of the host, which an image does not know.
+	pattern := strings.ReplaceAll(globQuote(path.Clean(name)), "%h", "*")
+	if m[1] != "" {
+		pattern += "/*"
+	}
+	_, err := image.NewMatcher(pattern)
+	return pattern, err
+}
+
 // checkSudoers finds rules that give root away, and files that sudo would not read or that others
-// can write.
+// can write, also of what is included from elsewhere.
 func checkSudoers(root Root, _ *Params) (Inspection, error) {
 	var in Inspection
-	for _, pattern := range sudoers {
+	patterns, read := slices.Clone(sudoers), map[string]bool{}
+	for len(patterns) > 0 {
+		pattern := patterns[0]
+		patterns = patterns[1:]
 		err := each(root, pattern, func(e *image.Entry) error {
-			if !e.IsRegular() {
+			name, err := follow(root, e.Name)
+			if err != nil {
+				return err
+			}
+			if e, err = root.Stat(name); errors.Is(err, fs.ErrNotExist) || err == nil && (!e.IsRegular() || read[e.Name]) {
 				return nil
 			}
+			if err != nil {
+				return err
+			}
+			read[e.Name] = true
 			if e.Mode&0o022 != 0 || e.UID != 0 {
 				in.Findings = append(in.Findings, Finding{e.Name, fmt.Sprintf("mode %04o of %d: others than root can change it", e.Perm(), e.UID)})
 			}
@@ -412,9 +508,15 @@ func checkSudoers(root Root, _ *Params) (Inspection, error) {
 				in.Findings = append(in.Findings, Finding{e.Name, problem})
 				return nil
 			}
-			for i, line := range lines(strings.ReplaceAll(string(data), "\\\n", " ")) {
-				if line, _, _ = strings.Cut(line, "#"); sudoFree.MatchString(line) || sudoAll.MatchString(line) {
+			for i, line := range sudoRules(string(data)) {
+				if sudoFree.MatchString(line) || sudoAll.MatchString(line) {
 					in.Findings = append(in.Findings, Finding{e.Name, fmt.Sprintf("rule %d: %q", i+1, strings.TrimSpace(line))})
+				}
+				switch include, err := sudoInclude(e.Name, line); {
+				case err != nil:
+					in.Findings = append(in.Findings, Finding{e.Name, fmt.Sprintf("rule %d: %v", i+1, err)})
+				case include != "":
+					patterns = append(patterns, include)
 				}
 			}
 			return nil

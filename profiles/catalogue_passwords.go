@@ -77,7 +77,13 @@ var passwordControls = []Control{
 		Refs:  []string{"STIG SOL-11.1-040160", "CIS 6.10"},
 		On: map[string]Method{
 			Illumos: assign(loginDefaults, "SLEEPTIME", "4"),
-			Linux:   define("FAIL_DELAY", "4"),
+			Linux: {
+				How:   "etc/login.defs: FAIL_DELAY 4; etc/pam.d/login, where it is: auth optional pam_faildelay.so delay=4000000, for Debian's login takes no other word",
+				Globs: []string{"etc/login.defs", "etc/pam.d/login"},
+				Needs: []string{"etc/login.defs"},
+				Edits: all(settings(setDefinition, "etc/login.defs", "FAIL_DELAY", "4"),
+					module("etc/pam.d/login", "auth optional pam_faildelay.so delay=4000000", true)),
+			},
 		},
 	},
 	{
@@ -112,7 +118,7 @@ var passwordControls = []Control{
 		Title:      "Accounts that nobody uses lock",
 		Why:        "Nobody sees what is done with them.",
 		Refs:       []string{"STIG SOL-11.1-040280", "STIG SOL-11.1-040020", "CIS 7.6"},
-		Parameters: []Parameter{{Name: "inactive_days", Default: "35", Type: Number, What: "days without a login"}},
+		Parameters: []Parameter{{Name: "inactive_days", Default: "35", Type: Number, Least: 1, Most: 365, What: "days without a login"}},
 		On: map[string]Method{
 			Illumos: {
 				How:   "usr/sadm/defadduser: definact ${inactive_days}; field 7 of etc/shadow for accounts from 100 on",

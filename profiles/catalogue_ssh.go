@@ -30,7 +30,7 @@ var sshControls = []Control{
 		// A count of 0 ends idle sessions in old servers and disables the check since OpenSSH 8.2.
 		ID: "S07", Title: "ssh ends dead sessions", Why: "A session nobody watches can be taken over.",
 		Refs:       []string{"STIG SOL-11.1-040380"},
-		Parameters: []Parameter{{Name: "ssh_idle_seconds", Default: "600", Type: Number, What: "seconds between checks that the client is alive"}},
+		Parameters: []Parameter{{Name: "ssh_idle_seconds", Default: "600", Type: Number, Least: 1, Most: 3600, What: "seconds between checks that the client is alive"}},
 		On:         sshd("ClientAliveInterval", "${ssh_idle_seconds}", "ClientAliveCountMax", "1"),
 	},
 	{
@@ -47,7 +47,11 @@ var sshControls = []Control{
 		Parameters: []Parameter{
 			{Name: "ssh_ciphers", Default: "chacha20-poly1305@openssh.com,aes256-gcm@openssh.com,aes128-gcm@openssh.com,aes256-ctr,aes128-ctr", Type: List, What: "ciphers, see ssh_config(5)"},
 			{Name: "ssh_macs", Default: "hmac-sha2-512-etm@openssh.com,hmac-sha2-256-etm@openssh.com,hmac-sha2-512,hmac-sha2-256", Type: List, What: "message authentication codes"},
-			{Name: "ssh_kex", Default: "curve25519-sha256,curve25519-sha256@libssh.org,ecdh-sha2-nistp384,ecdh-sha2-nistp256,diffie-hellman-group16-sha512", Type: List, What: "key exchanges"},
+			// By what goes, so that those against quantum computers stay, whose names servers learned one after the other.
+			{
+				Name: "ssh_kex", Default: "-diffie-hellman-group1-*,diffie-hellman-group14-*,diffie-hellman-group-exchange-*", Type: List,
+				What: "key exchanges, or after - those that the server does not offer of what it would, from OpenSSH 7.5 on",
+			},
 		},
 		On: sshd("Ciphers", "${ssh_ciphers}", "MACs", "${ssh_macs}", "KexAlgorithms", "${ssh_kex}"),
 	},

@@ -68,6 +68,36 @@ type Parameter struct {
 	Default string
 	What    string // for people, with the unit
 	Type    ParameterType
+	// The bounds of a Number: past them a control would hold in name only. Least of an Octal are bits that
+	// it must have.
+	Least, Most int
+}
+
+// check returns what is wrong with a value.
+func (p *Parameter) check(v string) error {
+	if err := p.Type.check(v); err != nil {
+		return err
+	}
+	base := 10
+	if p.Type == Octal {
+		base = 8
+	}
+	n, _ := strconv.ParseInt(v, base, 32) // checked with the type, those that are numbers
+	if p.Type == Number && (int(n) < p.Least || int(n) > p.Most) || p.Type == Octal && int(n)&p.Least != p.Least {
+		return fmt.Errorf("%s is no %s", v, p.Values())
+	}
+	return nil
+}
+
+// Values says what values the parameter takes, such as "number from 1 to 52".
+func (p *Parameter) Values() string {
+	switch p.Type {
+	case Number:
+		return fmt.Sprintf("number from %d to %d", p.Least, p.Most)
+	case Octal:
+		return fmt.Sprintf("octal mask that has %03o", p.Least)
+	}
+	return p.Type.String()
 }
 
 // A ParameterType says what values a parameter takes.
@@ -75,7 +105,7 @@ type ParameterType int
 
 // Values end up in configuration files, so what they may hold is bounded.
 const (
-	Number   ParameterType = iota // decimal, 0 to 1000000000
+	Number   ParameterType = iota // decimal
 	Octal                         // three octal digits
 	List                          // words, separated by commas, of characters that no file takes for syntax
 	Hosts                         // a list of addresses, networks and names of hosts_access(5)
@@ -93,13 +123,13 @@ const syntax = "\"'`$\\;&|<>(){}#"
 // hostForm has no colon outside of brackets: what follows one in hosts.allow may be a command.
 var hostForm = regexp.MustCompile(`^([A-Za-z0-9.][A-Za-z0-9._/*?-]*|\[[0-9A-Fa-f:.]+\](/[0-9]+)?)$`)
 
-// check returns what is wrong with a value.
+// check returns what is wrong with the form of a value.
 func (t ParameterType) check(v string) error {
 	words := split(v)
 	switch t {
 	case Number:
-		if n, err := strconv.Atoi(v); err != nil || n < 0 || n > 1e9 || v != strconv.Itoa(n) {
-			return fmt.Errorf("%q is not a number from 0 to 1000000000", v)
+		if n, err := strconv.ParseInt(v, 10, 32); err != nil || v != strconv.FormatInt(n, 10) {
+			return fmt.Errorf("%q is not a number", v)
 		}
 	case Octal:
 		if n, err := strconv.ParseUint(v, 8, 9); err != nil || v != fmt.Sprintf("%03o", n) {
@@ -252,6 +282,8 @@ type ParameterDescription struct {
 	Type    string `json:"type"`
 	Default string `json:"default"`
 	What    string `json:"what"`
+	Least   int    `json:"least,omitempty"`
+	Most    int    `json:"most,omitempty"`
 }
 
 // Describe returns the control as programs read it.
@@ -262,7 +294,7 @@ func (c *Control) Describe() Description {
 		Absent: c.Absent,
 	}
 	for _, p := range c.Parameters {
-		d.Parameters = append(d.Parameters, ParameterDescription{p.Name, p.Type.String(), p.Default, p.What})
+		d.Parameters = append(d.Parameters, ParameterDescription{p.Name, p.Type.String(), p.Default, p.What, p.Least, p.Most})
 	}
 	for os, m := range c.On {
 		d.How[os] = m.How
@@ -285,7 +317,11 @@ type Params struct {
 	OS    string
 	Epoch time.Time // of what is new or changed
 	value map[string]string
+	asked Asked
 }
+
+// laid reports whether a spec laid the file.
+func (p *Params) laid(name string) bool { return p.asked.Files[name] != "" || p.asked.Trees[name] }
 
 // Value returns the value of a parameter.
 func (p *Params) Value(name string) string { return p.value[name] }

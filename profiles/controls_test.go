@@ -255,7 +255,7 @@ func TestCatalogue(t *testing.T) {
 				t.Errorf("%s: parameter %s is another control's", c.ID, p.Name)
 			}
 			params[p.Name] = true
-			if err := p.Type.check(p.Default); err != nil {
+			if err := p.check(p.Default); err != nil {
 				t.Errorf("%s: default of %s: %v", c.ID, p.Name, err)
 			}
 		}

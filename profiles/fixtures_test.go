@@ -11,7 +11,7 @@ import (
 // violations are files of both systems that violate controls.
 var violations = map[string]string{
 	"etc/ssh/sshd_config": "# sshd\n#PermitRootLogin prohibit-password\nX11Forwarding yes\nMaxAuthTries 6\nPermitEmptyPasswords yes\n" +
-		"Subsystem sftp internal-sftp\nMatch User backup\n\tPermitRootLogin yes\n",
+		"Subsystem sftp internal-sftp\nMatch User backup\n\tForceCommand internal-sftp\n",
 	"etc/ssh/ssh_host_rsa_key": "-----BEGIN OPENSSH PRIVATE KEY-----\nxxxx\n",
 	"root/.rhosts":             "+ +\n",
 	"root/.bash_history":       "ls\n",
@@ -65,7 +65,7 @@ var violationsOf = map[string]map[string]string{
 	},
 	Linux: {
 		"etc/passwd": "root:x:0:0:root:/root:/bin/bash\nlp:x:7:7:lp:/var/spool/lpd:/bin/sh\nsmith:$1$hash:1000:1::/home/smith:/bin/sh\n",
-		"etc/shadow": "root::19000:0:99999:7:::\nlp:$y$j9T$salt$known:19000:0:99999:7:::\nsmith:$6$fixture$fOdyMtWVuwVDt2pyfZZDC6AzRHp/XTh3X.laxYM8stZq9OK58z3n19wLn9ow4B/zZMe4ehb2M1G2h.deShYVn1:19000:0:99999:7:::\nghost:!:19000:0:99999:7:::\n",
+		"etc/shadow": "root::19000:0:99999:7:::\nlp:$y$j9T$salt$known:19000:0:99999:7:::\nsmith:$6$fixture$fOdyMtWVuwVDt2pyfZZDC6AzRHp/XTh3X.laxYM8stZq9OK58z3n19wLn9ow4B/zZMe4ehb2M1G2h.deShYVn1:19000:0:60:7:::\nghost:!:19000:0:99999:7:::\n",
 		"etc/group":  "root:x:0:\ndaemon:x:1:\nlp:x:7:\n",
 		"etc/login.defs": "# comment\nPASS_MAX_DAYS\t99999\nPASS_MIN_DAYS\t0\nUMASK\t\t022\n#ENCRYPT_METHOD DES\nFAIL_DELAY 0\nHOME_MODE 0755\n" +
 			"SYSLOG_SU_ENAB no\n",
@@ -95,6 +95,9 @@ var violationsOf = map[string]map[string]string{
 		"etc/securetty":                                "console\ntty1\n",
 		"etc/pam.d/su":                                 "# su\nauth sufficient pam_rootok.so\n# auth       required   pam_wheel.so\nauth sufficient pam_rhosts.so\n",
 		"etc/pam.d/common-auth":                        "auth [success=1 default=ignore] pam_unix.so nullok\n",
+		"etc/pam.d/common-session":                     "session required pam_unix.so\n",
+		"etc/pam.d/login":                              "# login\nauth  optional  pam_faildelay.so  delay=3000000\n@include common-auth\n",
+		"etc/pam.d/system-auth":                        "auth required pam_faillock.so preauth\n",
 		"etc/ftpusers":                                 "root\n",
 		"etc/apt/":                                     "",
 		"etc/fstab":                                    "/dev/vda1 / ext4 defaults 0 1\n",

@@ -45,9 +45,19 @@ func TestMalformed(t *testing.T) {
 		{"broken site profile", "A01", file(sitePath, "<service_bundle"), sitePath, "is no profile", "is no profile"},
 		{"broken shadow", "E23", file("etc/shadow", "root:NP:6445::::::\nroot\n"), "etc/shadow", "line 2 has 1 fields", ""},
 		{"linked shadow", "E23", link("etc/shadow", "/tmp/shadow"), "etc/shadow", "is a symbolic link, not a file", ""},
+		{"accounts of NIS", "E23", file("etc/passwd", "root:x:0:0::/:/bin/sh\n+::0:0:::\n"), "etc/passwd", `line 2, "+::0:0:::", takes accounts of NIS`, ""},
 		{"same number", "E23", file("etc/passwd", "root:x:0:0::/:/bin/sh\ntoor:x:0:0::/:/bin/sh\n"), "etc/passwd", `"toor" has the number 0, which is that of "root"`, ""},
 		{"sudoers of everybody", "E32", file("etc/sudoers.d/x", "ALL ALL=(ALL) ALL\n"), "etc/sudoers.d/x", "ALL ALL=(ALL) ALL", ""},
 		{"continued rule", "E32", file("etc/sudoers.d/x", "smith ALL=(ALL) \\\n  NOPASSWD: ALL\n"), "etc/sudoers.d/x", "NOPASSWD", ""},
+		{"rule of a number", "E32", file("etc/sudoers.d/x", "#1000 ALL=(ALL) NOPASSWD: ALL\n"), "etc/sudoers.d/x", "#1000 ALL=(ALL) NOPASSWD", ""},
+		{"rule of a group's number", "E32", file("etc/sudoers.d/x", "# none\n%#0 ALL=(ALL) NOPASSWD: ALL # some\n"), "etc/sudoers.d/x", `rule 2: "%#0 ALL=(ALL) NOPASSWD: ALL"`, ""},
+		{"comments are not continued", "E32", file("etc/sudoers.d/x", "# none \\\nsmith ALL=(ALL) NOPASSWD: ALL\n"), "etc/sudoers.d/x", "NOPASSWD", ""},
+		{"quotes are no comments", "E32", file("etc/sudoers.d/x", "Defaults passprompt=\"# \", !authenticate\n"), "etc/sudoers.d/x", "!authenticate", ""},
+		{"included rules", "E32", func(t *testing.T, tree *image.Tree) {
+			file("etc/sudoers", "@include sudo/%h\n#includedir /etc/sudo\n")(t, tree)
+			file("etc/sudo/x", "@include \"/etc/sudo/y z\"\n@include x\n")(t, tree)
+			file("etc/sudo/y z", "smith ALL=(ALL) NOPASSWD: ALL\n")(t, tree)
+		}, "etc/sudo/y z", "NOPASSWD", ""},
 		{"binary sudoers", "E32", file("etc/sudoers.d/x", "a\x00b"), "etc/sudoers.d/x", "NUL bytes", ""},
 		{"/root is a link", "P10", link("root", "home"), "root", "is a symbolic link, not a directory", ""},
 		{"unreadable manifest", "C11", file("lib/svc/manifest/site/x.xml", "<?xml version='1.0'?><service_bundle/>"), "lib/svc/manifest/site/x.xml", "no document type", ""},

@@ -119,7 +119,7 @@ func (c *Control) markdown(line func(string, ...any), profiles []*Profile) {
 		line("| %s, kept and checked | %s |", who, cell(strings.Join(m.kept(), "; ")))
 	}
 	for _, p := range c.Parameters {
-		line("| parameter `%s` | %s: %s; default %s |", p.Name, p.Type, cell(p.What), code(p.Default))
+		line("| parameter `%s` | %s: %s; default %s |", p.Name, p.Values(), cell(p.What), code(p.Default))
 	}
 	if holders := c.holders(profiles); len(holders) > 0 {
 		line("| profiles | %s |", strings.Join(holders, ", "))

@@ -56,9 +56,10 @@ func define(pairs ...string) Method {
 
 // sshd returns the methods that set keywords of the ssh server, where there is one.
 func sshd(pairs ...string) map[string]Method {
-	const name = "etc/ssh/sshd_config"
 	m := Method{
-		How: how(name, pairs), Globs: []string{name}, Needs: []string{name}, Edits: settings(setKeyword, name, pairs...),
+		How:   how(sshdConfig, pairs) + "; no Match says otherwise, there or in what it includes",
+		Globs: sshdGlobs, Needs: []string{sshdConfig},
+		Edits: settings(setKeyword, sshdConfig, pairs...), Check: overridden(pairs),
 	}
 	return map[string]Method{Illumos: m, Linux: m}
 }
@@ -235,6 +236,43 @@ func eachText(patterns []string, change func(text string) string) func(*Params) 
 // needed is a method of edits of one file that applies only where there is such a file.
 func needed(set setter, name string, pairs ...string) Method {
 	return Method{How: how(name, pairs), Globs: []string{name}, Needs: []string{name}, Edits: settings(set, name, pairs...)}
+}
+
+// checked is a method that looks at other files, too.
+func checked(m Method, how string, globs []string, check func(Root, *Params) (Inspection, error)) Method {
+	m.How, m.Globs, m.Check = m.How+"; "+how, slices.Concat(m.Globs, globs), check
+	return m
+}
+
+// module returns the edit that has a line of pam.d(5) in a file that is there, in place of those of its type
+// and module. One that is missing becomes the first or the last, so that no jump of another line is changed.
+func module(name, line string, first bool) func(*Params) []Edit {
+	return func(p *Params) []Edit {
+		line := p.expand(line)
+		want := strings.Fields(line)
+		return editFile(name, func(text string) (string, error) {
+			l, found := lines(text), false
+			for i, have := range l {
+				f := fields(have)
+				if len(f) < 3 || strings.TrimPrefix(f[0], "-") != want[0] || !slices.ContainsFunc(f, func(w string) bool { return path.Base(w) == want[2] }) {
+					continue
+				}
+				found = true
+				if !slices.Equal(f, want) {
+					l[i] = line
+				}
+			}
+			switch {
+			case found:
+			case first:
+				at := slices.IndexFunc(l, func(have string) bool { return len(fields(have)) > 0 })
+				l = slices.Insert(l, max(at, 0), line)
+			default:
+				l = append(l, line)
+			}
+			return keepIfSame(text, l), nil
+		})(p)
+	}
 }
 
 // snippet is a method that makes one file of our own, which holds just this text.

@@ -247,7 +247,7 @@ func checkParameter(name, value string) error {
 				names = append(names, p.Name)
 				continue
 			}
-			if err := p.Type.check(value); err != nil {
+			if err := p.check(value); err != nil {
 				return fmt.Errorf("parameter %q: %w", name, err)
 			}
 			return nil

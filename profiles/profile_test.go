@@ -604,3 +604,26 @@ func TestSysctl(t *testing.T) {
 		}
 	}
 }
+
+// TestParameters: with no value does a control hold in name only.
+func TestParameters(t *testing.T) {
+	p := &Profile{Name: "some", Controls: map[string][]string{Linux: {}}}
+	for name, values := range map[string][2][]string{ // good and bad ones
+		"ssh_idle_seconds":   {{"1", "3600"}, {"0", "3601", "-1", "+1", "01"}},
+		"umask":              {{"022", "027", "077", "777"}, {"000", "002", "020", "700", "755"}},
+		"password_length":    {{"8"}, {"0", "7", "99999999999"}},
+		"password_max_days":  {{"365"}, {"0", "1000000000"}},
+		"password_max_weeks": {{"52"}, {"0", "53"}},
+		"max_sessions":       {{"1"}, {"0"}},
+		"inactive_days":      {{"35"}, {"0", "366"}},
+		"audit_free_percent": {{"20"}, {"0", "200"}},
+	} {
+		for i, all := range values {
+			for _, v := range all {
+				if _, err := p.Select(Linux, map[string]string{name: v}, nil); (err != nil) != (i == 1) {
+					t.Errorf("%s = %s: %v", name, v, err)
+				}
+			}
+		}
+	}
+}

@@ -24,6 +24,23 @@ func (c *counting) ReadFile(name string) ([]byte, error) {
 	return data, err
 }
 
+// Open counts what of a file can be read without the whole of it.
+func (c *counting) Open(name string) (image.File, error) {
+	f, err := c.Tree.Open(name)
+	return &countingFile{f, c}, err
+}
+
+type countingFile struct {
+	image.File
+	c *counting
+}
+
+func (f *countingFile) ReadAt(p []byte, off int64) (int, error) {
+	n, err := f.File.ReadAt(p, off)
+	f.c.bytes += int64(n)
+	return n, err
+}
+
 // TestAuditReads audits a root of programs and data: their content was read once, when the root was
 // opened, and is not read again.
 func TestAuditReads(t *testing.T) {

@@ -58,6 +58,14 @@ type Finding struct {
 	Problem string `json:"problem"`
 }
 
+// String returns the finding in one line.
+func (f Finding) String() string {
+	if f.Path == "" {
+		return f.Problem
+	}
+	return f.Path + ": " + f.Problem
+}
+
 // OK reports whether no control failed.
 func (r *Report) OK() bool { return r.Count(Fail) == 0 }
 

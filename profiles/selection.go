@@ -3,6 +3,7 @@ package profiles
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"slices"
 	"strings"
@@ -20,6 +21,23 @@ type Selection struct {
 	waivers []image.Waiver
 	rules   []Rule
 	live    bool // of a machine
+	asked   Asked
+}
+
+// Asked is what a spec puts into an image itself.
+type Asked struct {
+	Files map[string]string // the block, such as `file "/etc/motd"`, of what lies there for its own sake
+	Trees map[string]bool   // what is there with much else
+	Users []User
+}
+
+// For returns the selection for an image of which a spec asks something: it is searched for secrets wherever
+// it lies, and a control that takes back what a block is for cannot be applied. Trees may be all that a
+// machine was: what they bring is sealed like a base.
+func (s *Selection) For(asked Asked) *Selection {
+	image := *s
+	image.asked = asked
+	return &image
 }
 
 // Select joins the profile with parameters and waivers for an operating system. Unknown names,
@@ -143,7 +161,7 @@ func (s *Selection) waiver(id string) *image.Waiver {
 }
 
 func (s *Selection) params(epoch time.Time) *Params {
-	return &Params{OS: s.os, Epoch: epoch, value: s.value}
+	return &Params{OS: s.os, Epoch: epoch, value: s.value, asked: s.asked}
 }
 
 // Apply makes every control of the selection hold that is not waived and that a root alone can
@@ -165,12 +183,68 @@ func Apply(root Root, s *Selection, epoch time.Time) error {
 				return fmt.Errorf("control %s: %w", c.ID, err)
 			}
 		}
+		if err := s.asked.kept(root, over); err != nil {
+			return fmt.Errorf("control %s %w: waive it, or leave the block out", c.ID, err)
+		}
 	}
 	changes, err := over.Changes()
 	if err != nil {
 		return err
 	}
 	return Commit(root, changes)
+}
+
+// kept returns what was taken back of what a spec asks for between two states of a root.
+func (a *Asked) kept(before, after Root) error {
+	for _, name := range sortedKeys(a.Files) {
+		was, err := before.Stat(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		switch is, err := after.Stat(name); {
+		case errors.Is(err, fs.ErrNotExist):
+			return fmt.Errorf("removes %q, which %s lays", name, a.Files[name])
+		case err != nil:
+			return err
+		case was.Size > 0 && is.Size == 0 && is.IsRegular():
+			return fmt.Errorf("empties %q, which %s lays", name, a.Files[name])
+		case was.UID != is.UID:
+			return fmt.Errorf("gives %q, which %s lays, the owner %d", name, a.Files[name], is.UID)
+		}
+	}
+	was, err := shells(before)
+	if err != nil {
+		return err
+	}
+	is, err := shells(after)
+	if err != nil {
+		return err
+	}
+	for _, u := range a.Users {
+		switch shell, there := is[u.Name]; {
+		case was[u.Name] == shell:
+		case !there:
+			return fmt.Errorf("removes user %q of the spec", u.Name)
+		default:
+			return fmt.Errorf("gives user %q of the spec, whose number is %d, the shell %q", u.Name, u.UID, shell)
+		}
+	}
+	return nil
+}
+
+// shells returns the shells of accounts.
+func shells(root Root) (map[string]string, error) {
+	text, err := readText(root, "etc/passwd")
+	all := map[string]string{}
+	for _, f := range records(text) {
+		if len(f) > 6 {
+			all[f[0]] = f[6]
+		}
+	}
+	return all, err
 }
 
 // maxFindings bounds the findings of one control in a report, which travels with the image.

@@ -189,11 +189,15 @@ func setRecord(text string, record []string) string {
 	return keepIfSame(text, append(l, want))
 }
 
-// records returns the fields of all lines of such a file; comments and empty lines are left out.
+// isRecord reports whether a line of such a file is one: no comment, nor an entry of NIS, which is filled
+// from elsewhere (compat of nsswitch.conf(5)).
+func isRecord(line string) bool { return line != "" && !strings.ContainsAny(line[:1], "#+-") }
+
+// records returns the fields of the records of such a file.
 func records(text string) [][]string {
 	var all [][]string
 	for _, line := range lines(text) {
-		if line != "" && line[0] != '#' {
+		if isRecord(line) {
 			all = append(all, strings.Split(line, ":"))
 		}
 	}
@@ -204,7 +208,7 @@ func records(text string) [][]string {
 func editRecords(text string, change func(fields []string)) string {
 	l := lines(text)
 	for i, line := range l {
-		if line != "" && line[0] != '#' {
+		if isRecord(line) {
 			f := strings.Split(line, ":")
 			change(f)
 			l[i] = strings.Join(f, ":")

@@ -1,8 +1,11 @@
 package profiles
 
 import (
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/goldenisc/packer-plugin-isc/image"
 )
 
 func TestSetters(t *testing.T) {
@@ -165,6 +168,101 @@ func TestParse(t *testing.T) {
 	for _, in := range []string{"", "80", "0/tcp", "65536/tcp", "080/tcp", "80/sctp", "-1/tcp", "80/tcp/x"} {
 		if got, err := ParsePort(in); err == nil {
 			t.Errorf("%q: %v, want an error", in, got)
+		}
+	}
+}
+
+// TestSessions: each account has a bound of its own.
+func TestSessions(t *testing.T) {
+	tree := newTree(t, map[string]string{
+		"etc/passwd":  "root:x:0:0::/root:/bin/sh\nlp:x:71:8::/:/bin/sh\nsmith:x:100:1::/:/bin/sh\njones:x:101:1::/:\nwebd:x:801:1::/:/usr/bin/false\nnobody4:x:65534:1::/:/bin/sh\n",
+		"etc/project": "# projects\nsystem:0::::\ndefault:3::::\nbuild:100::::\nuser.smith:102:::x:project.max-lwps=(privileged,9,deny);project.max-tasks=(privileged,99,deny)\n",
+	})
+	if err := Apply(tree, only(t, Illumos, "E30"), epoch); err != nil {
+		t.Fatal(err)
+	}
+	want := "# projects\nsystem:0::::\ndefault:3::::\nbuild:100::::\nuser.smith:102:::x:project.max-lwps=(privileged,9,deny);project.max-tasks=(privileged,10,deny)\n" +
+		"user.jones:101::::project.max-tasks=(privileged,10,deny)\n"
+	if got := read(t, tree, "etc/project"); got != want {
+		t.Errorf("got %s\nwant %s", got, want)
+	}
+}
+
+// TestPAM: what Debian's login and sessions read has its line, once, and where no jump is changed.
+func TestPAM(t *testing.T) {
+	const auth = "auth optional pam_faildelay.so delay=4000000\n"
+	const session = "session optional pam_umask.so umask=077\n"
+	tree := newTree(t, map[string]string{
+		"etc/login.defs":                          "UMASK 022\n",
+		"etc/pam.d/login":                         "#%PAM-1.0\n\nauth requisite pam_securetty.so\n",
+		"etc/pam.d/common-session":                "session [default=1] pam_permit.so\nsession required pam_unix.so",
+		"etc/pam.d/common-session-noninteractive": "session [success=ok default=ignore] /lib/security/pam_umask.so usergroups\nsession required pam_unix.so\n",
+	})
+	if err := Apply(tree, only(t, Linux, "E15", "E16"), epoch); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{
+		"etc/pam.d/login":                         "#%PAM-1.0\n\n" + auth + "auth requisite pam_securetty.so\n",
+		"etc/pam.d/common-session":                "session [default=1] pam_permit.so\nsession required pam_unix.so\n" + session,
+		"etc/pam.d/common-session-noninteractive": session + "session required pam_unix.so\n",
+	} {
+		if got := read(t, tree, name); got != want {
+			t.Errorf("%s: got %q, want %q", name, got, want)
+		}
+	}
+}
+
+// TestAges: what is older than the rules is found, or put right where that locks nobody out.
+func TestAges(t *testing.T) {
+	files := map[string]string{
+		"etc/passwd":                 "root:x:0:0::/root:/bin/sh\na:x:1000:1::/:/bin/sh\nb:x:1001:1::/:/bin/sh\nc:x:1002:1::/:/bin/sh\nd:x:1003:1::/:/bin/sh\n",
+		"etc/shadow":                 "root:!:1:0:99999:7:::\na:$6$x:1:0:99999:7:::\nb:!:1:0:99999:7:::\nc:$6$x:1:3:30:7:::\nd:$6$x:1:::7:::\n",
+		"etc/login.defs":             "",
+		"etc/security/faillock.conf": "",
+		"etc/pam.d/common-auth":      "# auth required pam_faillock.so\nauth required pam_unix.so\n",
+	}
+	tree, s := newTree(t, files), only(t, Linux, "E01", "E02", "E14")
+	if err := Apply(tree, s, epoch); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := read(t, tree, "etc/shadow"), "root:!:1:0:99999:7:::\na:$6$x:1:1:99999:7:::\nb:!:1:0:99999:7:::\nc:$6$x:1:3:30:7:::\nd:$6$x:1:1::7:::\n"; got != want {
+		t.Errorf("got %s", got)
+	}
+	findings := func(tree Root) (got []string) {
+		r, err := Audit(tree, s, today)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range r.Controls {
+			for _, f := range c.Findings {
+				got = append(got, c.ID+" "+f.Problem)
+			}
+		}
+		return got
+	}
+	want := []string{
+		`E01 the password of "a" does not end after 60 days: chage -M 60 a`, `E01 the password of "d" does not end after 60 days: chage -M 60 d`,
+		`E14 no stack has pam_faillock, so that etc/security/faillock.conf counts nothing, and "d" logs in by password`,
+	}
+	if got := findings(tree); !slices.Equal(got, want) {
+		t.Errorf("got %q\nwant %q", got, want)
+	}
+	put(t, tree, image.Entry{Name: "etc/shadow", Mode: 0o600, ModTime: old}, "root:!:1:0:99999:7:::\n")
+	if got := findings(tree); got != nil {
+		t.Errorf("where nobody has a password: %q", got)
+	}
+}
+
+// TestNIS: what is filled from elsewhere is no account to edit.
+func TestNIS(t *testing.T) {
+	files := map[string]string{"etc/passwd": "root:x:0:0::/root:/bin/sh\n+::0:0:::\n-x::::::\n", "etc/shadow": "root:!:1:0:60:7:::\n+::::::::\n"}
+	tree := newTree(t, files)
+	if err := Apply(tree, only(t, Linux, "E12", "E22", "L39"), epoch); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range files {
+		if got := read(t, tree, name); got != want {
+			t.Errorf("%s: got %q", name, got)
 		}
 	}
 }

@@ -298,14 +298,15 @@ func (a *app) recordedOf(ctx context.Context, root string) (system string, repor
 func (a *app) controls(r *profiles.Report) {
 	for _, c := range r.Controls {
 		a.printf("%-4s %-15s %s\n", c.ID, c.Status, c.Title)
-		if c.Reason != "" && (c.Status != profiles.NotApplicable || a.verbose) {
+		ended := c.Status == profiles.Fail && c.Until != "" // the reason was that of its waiver
+		if c.Reason != "" && !ended && (c.Status != profiles.NotApplicable || a.verbose) {
 			a.printf("     %s\n", c.Reason)
 		}
 		if c.Status != profiles.Fail && !a.verbose {
 			continue
 		}
 		for _, f := range c.Findings {
-			a.printf("     %s: %s\n", f.Path, f.Problem)
+			a.printf("     %s\n", f)
 		}
 	}
 }

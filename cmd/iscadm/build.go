@@ -142,7 +142,7 @@ func (a *app) findings(r *profiles.Report) {
 		}
 		a.notef("%s %s\n", c.ID, c.Title)
 		for _, f := range c.Findings {
-			a.notef("    %s: %s\n", f.Path, f.Problem)
+			a.notef("    %s\n", f)
 		}
 	}
 }
@@ -224,7 +224,7 @@ func (a *app) dryRun(ctx context.Context, s *builder.Spec, o builder.BuildOption
 	for _, r := range b.Report.Controls {
 		a.printf("%-4s %-15s %s\n", r.ID, r.Status, r.Title)
 		for _, f := range r.Findings {
-			a.printf("     %s: %s\n", f.Path, f.Problem)
+			a.printf("     %s\n", f)
 		}
 	}
 	if err := a.document(map[string]any{"name": c.Name, "version": c.Version, "base": c.Base, "entries": b.Source.Tree.Len(), "report": b.Report}); err != nil {

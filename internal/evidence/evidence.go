@@ -104,11 +104,3 @@ func areas(r *profiles.Report) []area {
 	}
 	return all
 }
-
-// text is a finding in one line.
-func text(f profiles.Finding) string {
-	if f.Path == "" {
-		return f.Problem
-	}
-	return f.Path + ": " + f.Problem
-}

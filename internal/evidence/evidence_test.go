@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/goldenisc/packer-plugin-isc/image"
 	"github.com/goldenisc/packer-plugin-isc/profiles"
@@ -104,6 +105,9 @@ func TestInjection(t *testing.T) {
 				if bytes.Contains(b.Bytes(), []byte(bad)) {
 					t.Errorf("html holds %q", bad)
 				}
+			}
+			if i := bytes.IndexFunc(b.Bytes(), func(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\t' }); i >= 0 {
+				t.Errorf("html holds a control character after %q", b.Bytes()[max(0, i-40):i])
 			}
 			tags := regexp.MustCompile(`<[a-zA-Z]+`)
 			if got, want := tags.FindAll(b.Bytes(), -1), tags.FindAll(plain, -1); len(got) != len(want) {

@@ -1,6 +1,7 @@
 package evidence
 
 import (
+	"bytes"
 	_ "embed"
 	"html/template"
 	"io"
@@ -8,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/goldenisc/packer-plugin-isc/profiles"
 )
@@ -103,5 +105,20 @@ func writeHTML(w io.Writer, r *profiles.Report, s *Subject) error {
 	for _, name := range slices.Sorted(maps.Keys(r.Parameters)) {
 		p.Params = append(p.Params, parameter{name, r.Parameters[name]})
 	}
-	return page.Execute(w, &p)
+	var b bytes.Buffer
+	if err := page.Execute(&b, &p); err != nil {
+		return err
+	}
+	_, err := io.WriteString(w, printable(b.String()))
+	return err
+}
+
+// printable takes out control characters, which names of files may hold and HTML may not.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) && r != '\n' && r != '\t' {
+			return unicode.ReplacementChar // as XML's encoder does
+		}
+		return r
+	}, s)
 }

@@ -99,7 +99,7 @@ func writeJUnit(w io.Writer, r *profiles.Report, s *Subject) error {
 func joined(findings []profiles.Finding) string {
 	var lines []string
 	for _, f := range findings {
-		lines = append(lines, text(f))
+		lines = append(lines, f.String())
 	}
 	return strings.Join(lines, "\n")
 }

@@ -165,7 +165,7 @@ func writeOSCAL(w io.Writer, r *profiles.Report, s *Subject) error {
 			Subjects: []oscalSubject{{root, "component"}}, Collected: s.at(),
 		}
 		for _, f := range append(c.Findings[:len(c.Findings):len(c.Findings)], c.Notes...) {
-			seen.Evidence = append(seen.Evidence, oscalEvidence{text(f)})
+			seen.Evidence = append(seen.Evidence, oscalEvidence{f.String()})
 		}
 		if c.Status != profiles.Pass && c.Status != profiles.Fail {
 			seen.Remarks = reasonOf(c)

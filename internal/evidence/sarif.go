@@ -110,7 +110,7 @@ func writeSARIF(w io.Writer, r *profiles.Report, s *Subject) error {
 		switch c.Status {
 		case profiles.Fail:
 			for _, f := range c.Findings {
-				res := sarifResult{Rule: c.ID, Index: i, Kind: "fail", Level: "error", Message: sarifText{c.Title + ": " + f.Problem}, Fingerprints: fingerprint(c.ID, text(f))}
+				res := sarifResult{Rule: c.ID, Index: i, Kind: "fail", Level: "error", Message: sarifText{c.Title + ": " + f.Problem}, Fingerprints: fingerprint(c.ID, f.String())}
 				if f.Path != "" {
 					res.Locations = []sarifLocation{{&sarifPhysical{sarifArtifactLocation{URI: relative(f.Path), Base: sarifRoot}}}}
 				}

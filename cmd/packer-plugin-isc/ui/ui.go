@@ -25,7 +25,7 @@ func Findings(ui sdk.Ui, r *profiles.Report) {
 		}
 		ui.Errorf("%s %s", c.ID, c.Title)
 		for _, f := range c.Findings {
-			ui.Errorf("    %s: %s", f.Path, f.Problem)
+			ui.Errorf("    %s", f)
 			ui.Machine("isc-finding", c.ID, f.Path, f.Problem)
 		}
 	}
