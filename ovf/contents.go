@@ -20,7 +20,8 @@ const maxMembers = 10_000
 type contents struct {
 	archive    bool
 	descriptor string
-	names      []string // of an archive, in its order
+	names      []string // of an archive, in its order; of a folder once they were listed
+	listed     bool
 	findings   []Finding
 
 	members map[string]Member
@@ -125,8 +126,8 @@ func (p *contents) index(f io.ReaderAt, size int64) error {
 		case !localName(h.Name):
 			p.find(true, Everyone, "%q: not the plain name of a file", h.Name)
 			continue
-		case twice:
-			p.find(true, Everyone, "%q: twice in the archive", h.Name)
+		case twice: // and which one counts, readers differ
+			p.damage("%q: twice in the archive", h.Name)
 			continue
 		case sparse(h):
 			p.find(true, Everyone, "%q: a sparse file of tar", h.Name)
@@ -210,21 +211,41 @@ func (p *contents) has(name string) bool {
 	return err == nil && st.Mode().IsRegular()
 }
 
+// list returns the names in the archive, or in the folder, which is read once.
+func (p *contents) list() []string {
+	if p.archive || p.listed {
+		return p.names
+	}
+	p.listed = true
+	if d, err := p.root.Open("."); err == nil {
+		p.names, _ = d.Readdirnames(maxMembers)
+		d.Close()
+	}
+	return p.names
+}
+
 // similar returns a file whose name differs from this one in case only, or "".
 func (p *contents) similar(name string) string {
-	names := p.names
-	if !p.archive {
-		d, err := p.root.Open(".")
-		if err != nil {
-			return ""
-		}
-		defer d.Close()
-		names, _ = d.Readdirnames(maxMembers)
-	}
+	names := p.list()
 	if i := slices.IndexFunc(names, func(n string) bool { return strings.EqualFold(n, name) }); i >= 0 {
 		return names[i]
 	}
 	return ""
+}
+
+// beside returns the files with a suffix, in any case: all of an archive; of a folder, which may hold
+// several appliances, the one that is called as the descriptor.
+func (p *contents) beside(suffix string) (names []string) {
+	own := stem(p.descriptor) + suffix
+	for _, n := range p.list() {
+		if strings.EqualFold(path.Ext(n), suffix) && (p.archive || strings.EqualFold(n, own)) && p.has(n) {
+			names = append(names, n)
+		}
+	}
+	if len(names) == 0 && p.has(own) { // in a folder too large to be listed
+		names = append(names, own)
+	}
+	return names
 }
 
 // open returns a file of the package, to be read before the next one is opened.

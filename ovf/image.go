@@ -203,7 +203,7 @@ func (i *Image) appliance(ctx context.Context, name string) error {
 		return err
 	}
 	i.closers = append(i.closers, closer(p.close))
-	if err := i.diskOf(ctx, p, report.Envelope); err != nil {
+	if err := i.diskOf(ctx, p, report); err != nil {
 		return errors.Join(err, i.Close())
 	}
 	return nil
@@ -213,7 +213,8 @@ type closer func()
 
 func (c closer) Close() error { c(); return nil }
 
-func (i *Image) diskOf(ctx context.Context, p *contents, e *Envelope) error {
+func (i *Image) diskOf(ctx context.Context, p *contents, r *Report) error {
+	e := r.Envelope
 	if e == nil {
 		return fmt.Errorf("its descriptor cannot be read")
 	}
@@ -228,6 +229,12 @@ func (i *Image) diskOf(ctx context.Context, p *contents, e *Envelope) error {
 		return fmt.Errorf("its disk is compressed with %q besides: unpack it", f.Compression)
 	case !p.has(f.Href):
 		return fmt.Errorf("its disk %q is not in the package", f.Href)
+	}
+	// That nothing contradicts the manifest is not enough: it must speak of what is used.
+	for _, name := range []string{p.descriptor, f.Href} {
+		if r.sealed && !r.verified[name] {
+			return fmt.Errorf("its manifest has no digest of %q that can be verified", name)
+		}
 	}
 	m, err := p.open(f.Href)
 	if err != nil {

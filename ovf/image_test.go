@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -194,23 +195,13 @@ func TestOpenImage(t *testing.T) {
 
 func TestOpenImageAppliance(t *testing.T) {
 	a := testAppliance(t, Universal)
-	pack := func(a *Appliance, opt Options) []byte {
-		p, err := a.Package(t.Context(), opt)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var ova bytes.Buffer
-		if err := p.WriteOVA(t.Context(), &ova); err != nil {
-			t.Fatal(err)
-		}
-		return ova.Bytes()
-	}
-	if _, err := OpenImage(t.Context(), saveImage(t, pack(a, Options{})), ""); err == nil || !strings.Contains(err.Error(), "has 2 disks") {
+	opt := Options{ModTime: time.Unix(1e9, 0)}
+	if _, err := OpenImage(t.Context(), saveImage(t, writeOVA(t, a, opt)), ""); err == nil || !strings.Contains(err.Error(), "has 2 disks") {
 		t.Errorf("an appliance of two disks: %v", err)
 	}
 	one := *a
 	one.Disks = one.Disks[:1]
-	data := pack(&one, Options{})
+	data := writeOVA(t, &one, opt)
 	i, err := OpenImage(t.Context(), saveImage(t, data), "")
 	if err != nil {
 		t.Fatal(err)
@@ -222,6 +213,46 @@ func TestOpenImageAppliance(t *testing.T) {
 	}
 	if !bytes.Equal(readSource(t, i.Source), readSource(t, Source{Content: r, Size: r.Capacity})) || i.Format != FormatOVA {
 		t.Error("another disk")
+	}
+	// A manifest that cannot be verified counts as a wrong one.
+	const mf, disk = "web-1.4.0.mf", "web-1.4.0-disk1.vmdk"
+	for name, c := range map[string]struct {
+		change func(names []string, files map[string][]byte) []string
+		want   string
+	}{
+		"none": {func(n []string, _ map[string][]byte) []string { return slices.Delete(n, 1, 2) }, ""},
+		"in other case": {func(n []string, f map[string][]byte) []string {
+			n[1], f["WEB-1.4.0.MF"] = "WEB-1.4.0.MF", f[mf]
+			return n
+		}, ""},
+		"of another name": {func(n []string, f map[string][]byte) []string {
+			n[1], f["other.mf"] = "other.mf", bytes.Replace(f[mf], []byte("= "), []byte("= 00"), 1)
+			return n
+		}, "the file was changed"},
+		"a line of no sense": {func(n []string, f map[string][]byte) []string { f[mf] = append(f[mf], "junk"...); return n }, "is not ALGORITHM"},
+		"unknown algorithm": {func(n []string, f map[string][]byte) []string {
+			f[mf] = bytes.ReplaceAll(f[mf], []byte("SHA256"), []byte("SHA3"))
+			return n
+		}, `no digest of "web-1.4.0.ovf"`},
+		"without the disk": {func(n []string, f map[string][]byte) []string {
+			f[mf] = bytes.Replace(f[mf], []byte("("+disk), []byte("(other"), 1)
+			return n
+		}, `no digest of "` + disk},
+		"second digest": {func(n []string, f map[string][]byte) []string {
+			f[mf] = append(f[mf], "SHA1("+disk+")= 00"...)
+			return n
+		}, "the file was changed"},
+		"certificate without":       {func(n []string, f map[string][]byte) []string { n[1], f["web.cert"] = "web.cert", nil; return n }, "without a manifest"},
+		"disk twice in the archive": {func(n []string, _ map[string][]byte) []string { return append(slices.Delete(n, 1, 2), disk) }, "twice in the archive"},
+	} {
+		names, files := unpack(t, data)
+		i, err := OpenImage(t.Context(), saveImage(t, pack(t, c.change(names, files), files)), "")
+		if err == nil {
+			i.Close()
+		}
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("manifest %s: %v, want %q", name, err, c.want)
+		}
 	}
 	at := bytes.Index(data, []byte("KDMV")) + overheadSector*sectorSize + 100
 	data[at] ^= 1
