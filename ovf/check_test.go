@@ -142,6 +142,12 @@ func TestCheckDamage(t *testing.T) {
 			return slices.DeleteFunc(names, func(n string) bool { return n == name })
 		}
 	}
+	// unsigned takes away all that tells of a change.
+	unsigned := func(change func([]string, map[string][]byte) []string) func([]string, map[string][]byte) []string {
+		return func(names []string, files map[string][]byte) []string {
+			return without(mf)(without(crt)(change(names, files), files), files)
+		}
+	}
 	// manifest changes the manifest and takes away what signs it.
 	manifest := func(name, old, new string) func([]string, map[string][]byte) []string {
 		return func(names []string, files map[string][]byte) []string {
@@ -176,6 +182,9 @@ func TestCheckDamage(t *testing.T) {
 		"descriptor":          {replace(ovf, "2 virtual", "3 virtual"), []Importer{VirtualBox7, ESXi, VirtV2V}, ovf + `: refused by virt-v2v: SHA256 is not that of the manifest`},
 		"disk":                {func(n []string, f map[string][]byte) []string { f[disk1][70<<10] ^= 4; return n }, all, "no sound VMDK: grain"},
 		"disk's padding":      {func(n []string, f map[string][]byte) []string { f[disk1][40<<10] ^= 4; return n }, []Importer{VirtualBox7, ESXi, VirtV2V}, "the file was changed"},
+		"delta disk":          {replace(disk1, "parentCID=ffffffff", "parentCID=12345678"), all, "no sound VMDK: the VMDK is a snapshot"},
+		"another extent":      {replace(disk1, "SPARSE", "FLAT  "), all, "one sparse extent"},
+		"createType":          {unsigned(replace(disk1, "streamOptimized", "streamoptimized")), []Importer{VirtualBox7}, `refused by virtualbox: its descriptor says "streamoptimized"`},
 		"disk cut":            {func(n []string, f map[string][]byte) []string { f[disk2] = f[disk2][:80000]; return n }, all, "it has 80000 bytes"},
 		"disk missing":        {without(disk2), all, disk2 + ": refused by everyone: it is not in the package"},
 		"manifest":            {replace(mf, "SHA256("+disk1+")= ", "SHA256("+disk1+")= 00"), []Importer{VirtualBox7, ESXi, VirtV2V}, "does not fit the manifest"},

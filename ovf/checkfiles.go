@@ -143,6 +143,9 @@ func (c *checker) compare(s *summing) {
 // disk reads a VMDK whole: in one forward pass that hashes it, too, if it is made for that.
 func (c *checker) disk(ctx context.Context, m Member, ref *DiskRef) error {
 	v, err := newReader(m.Content, m.Size)
+	if err == nil {
+		err = v.described()
+	}
 	if err != nil {
 		c.damage(true, "no sound VMDK: %s", err)
 		return c.verify(ctx, m)
@@ -150,6 +153,9 @@ func (c *checker) disk(ctx context.Context, m Member, ref *DiskRef) error {
 	report := DiskReport{File: m.Name, Kind: v.CreateType, Stream: v.Stream, Capacity: v.Capacity, Size: m.Size}
 	c.capacity(v, ref)
 	if v.Compressed {
+		if v.CreateType != "streamOptimized" {
+			c.refuse(VirtualBox7, 0, "its descriptor says %q, not \"streamOptimized\": grains are not looked for where they are", v.CreateType)
+		}
 		if !v.Stream {
 			c.warn(ESXi, 0, "its tables stand in front, as qemu-img writes them: uploads of such disks have failed")
 		}

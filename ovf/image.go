@@ -9,7 +9,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"strings"
 )
 
 // A Format is a way to keep a disk in a file.
@@ -136,8 +135,8 @@ func sourceOf(ctx context.Context, format Format, r io.ReaderAt, size int64) (So
 	if err != nil {
 		return Source{}, err
 	}
-	if p := descriptorValue(v.Descriptor, "parentCID"); p != "" && !strings.EqualFold(p, "ffffffff") {
-		return Source{}, fmt.Errorf("the VMDK is a snapshot: it rests on another file")
+	if err := v.described(); err != nil {
+		return Source{}, err
 	}
 	if _, err := v.check(ctx, false); err != nil {
 		return Source{}, err

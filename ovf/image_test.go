@@ -332,6 +332,15 @@ func TestImageRefusals(t *testing.T) {
 		{"VDI: overlap", edit(v, func(b []byte) { le.PutUint32(b[512:], 1) }), "same place"},
 		{"VDI: cut", v[:len(v)-1000], "beyond the end"},
 		{"VMDK: cut", vmdk[:len(vmdk)-512], "footer"},
+		{"VMDK: part of a disk", edit(vmdk, func(b []byte) {
+			footer := len(b) - 2*sectorSize
+			clear(b[28:44])
+			clear(b[footer+28 : footer+44])
+		}), "several files"},
+		{"VMDK: no descriptor's text", edit(vmdk, func(b []byte) { b[sectorSize] = 0 }), "several files"},
+		{"VMDK: flat", edit(vmdk, func(b []byte) { copy(b[bytes.Index(b, []byte("SPARSE")):], "FLAT  ") }), "one sparse extent"},
+		{"VMDK: two extents", edit(vmdk, func(b []byte) { copy(b[bytes.Index(b, []byte("# The Disk")):], "RW 9 FLAT x") }), "one sparse extent"},
+		{"VMDK: another size", edit(vmdk, func(b []byte) { copy(b[bytes.Index(b, []byte("RDONLY 6144 ")):], "RDONLY 6145 ") }), "6145 sectors, its header of 6144"},
 		{"VMDK: snapshot", edit(vmdk, func(b []byte) { copy(b[bytes.Index(b, []byte("parentCID=ffffffff")):], "parentCID=12345678") }), "snapshot"},
 	} {
 		i, err := OpenImage(t.Context(), saveImage(t, c.data), "")
