@@ -31,7 +31,7 @@ type contents struct {
 }
 
 func openContents(name string) (*contents, error) {
-	f, err := os.Open(name)
+	f, err := openFile(name)
 	if err != nil {
 		return nil, err
 	}

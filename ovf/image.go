@@ -58,7 +58,7 @@ func OpenImage(ctx context.Context, name string, want Format) (*Image, error) {
 }
 
 func openImage(ctx context.Context, name string, want Format) (*Image, error) {
-	f, err := os.Open(name)
+	f, err := openFile(name)
 	if err != nil {
 		return nil, err
 	}
@@ -69,6 +69,18 @@ func openImage(ctx context.Context, name string, want Format) (*Image, error) {
 	}
 	i.closers = append(i.closers, f)
 	return i, nil
+}
+
+// openFile opens a file or a device. To open a named pipe would wait for who writes to it.
+func openFile(name string) (*os.File, error) {
+	st, err := os.Stat(name)
+	if err != nil {
+		return nil, err
+	}
+	if !st.Mode().IsRegular() && st.Mode()&fs.ModeDevice == 0 {
+		return nil, fmt.Errorf("not a file")
+	}
+	return os.Open(name)
 }
 
 func imageOf(ctx context.Context, f *os.File, name string, want Format) (*Image, error) {
