@@ -163,6 +163,15 @@ func sourceOf(ctx context.Context, format Format, r io.ReaderAt, size int64) (So
 	return Source{v, v.Capacity, list.extents()}, nil
 }
 
+// otherFormats are those which are known only so as not to take them for a raw disk.
+var otherFormats = []struct{ magic, name string }{
+	{"vhdxfile", "VHDX"},
+	{"QED\x00", "QED"},
+	{"WithoutFreeSpace", "a disk of Parallels"},
+	{"WithouFreSpacExt", "a disk of Parallels"},
+	{"LUKS\xba\xbe", "what is encrypted with LUKS"},
+}
+
 // probe tells the format of a file by its first bytes.
 func probe(r io.ReaderAt, size int64) (Format, error) {
 	b := make([]byte, 512)
@@ -190,10 +199,13 @@ func probe(r io.ReaderAt, size int64) (Format, error) {
 		return FormatOVA, nil
 	case has(0, vhdMagic), fixedVHD(r, size):
 		return FormatVHD, nil
-	case has(0, "vhdxfile"):
-		return "", fmt.Errorf("VHDX is not read: convert it to qcow2 or raw")
-	case has(0, "\x1f\x8b"), has(0, "\x28\xb5\x2f\xfd"), has(0, "\xfd7zXZ\x00"), has(0, "BZh"):
+	case has(0, "\x1f\x8b"), has(0, "\x28\xb5\x2f\xfd"), has(0, "\xfd7zXZ\x00"), has(0, "BZh"), has(0, "PK\x03\x04"):
 		return "", fmt.Errorf("the file is compressed: unpack it")
+	}
+	for _, other := range otherFormats {
+		if has(0, other.magic) {
+			return "", fmt.Errorf("%s is not read: convert it to qcow2 or raw, or demand the format raw to take it as it is", other.name)
+		}
 	}
 	return FormatRaw, nil
 }

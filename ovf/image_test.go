@@ -306,6 +306,11 @@ func TestImageRefusals(t *testing.T) {
 		{"VHD: overlap", edit(dynamic, func(b []byte) { copy(b[1540:1544], b[1544:]) }), "overlap"},
 		{"VHD: cut", dynamic[:len(dynamic)-70000], "beyond the end"},
 		{"VHDX", []byte("vhdxfile and so on"), "VHDX"},
+		{"QED", []byte("QED\x00 and so on"), "QED is not read"},
+		{"Parallels", []byte("WithoutFreeSpace and so on"), "Parallels"},
+		{"Parallels, extended", []byte("WithouFreSpacExt and so on"), "Parallels"},
+		{"LUKS", []byte("LUKS\xba\xbe and so on"), "LUKS is not read: convert it to qcow2 or raw, or demand the format raw"},
+		{"ZIP", []byte("PK\x03\x04 and so on"), "compressed"},
 		{"descriptor alone", []byte("# Disk DescriptorFile\n" + strings.Repeat("\n", 600)), "only monolithic"},
 		{"qcow2: cut in the header", q[:50], "header"},
 		{"qcow2: cut", q[:len(q)-2*GrainSize], "beyond the end"},
@@ -350,6 +355,11 @@ func TestImageRefusals(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", c.name, err, c.want)
 		}
+	}
+	if i, err := OpenImage(t.Context(), saveImage(t, []byte("LUKS\xba\xbe and so on")), FormatRaw); err != nil {
+		t.Errorf("LUKS, taken as it is: %v", err)
+	} else {
+		i.Close()
 	}
 	if _, err := OpenImage(t.Context(), t.TempDir(), ""); err == nil {
 		t.Error("a folder is a disk")
