@@ -156,6 +156,12 @@ func TestCheckDamage(t *testing.T) {
 			return names
 		}
 	}
+	inFolder := func(names []string, files map[string][]byte) []string {
+		for i, n := range names {
+			names[i], files["web/"+n] = "web/"+n, files[n]
+		}
+		return names
+	}
 	collect := func(names []string, files map[string][]byte) []string {
 		files[ovf] = bytes.Replace(files[ovf], []byte("<VirtualSystem "), []byte(`<VirtualSystemCollection ovf:id="c"><Info>i</Info><VirtualSystem `), 1)
 		files[ovf] = bytes.Replace(files[ovf], []byte("</VirtualSystem>"), []byte("</VirtualSystem></VirtualSystemCollection>"), 1)
@@ -196,9 +202,15 @@ func TestCheckDamage(t *testing.T) {
 		"certificate's name":  {replace(crt, mf, "other.mf"), []Importer{VirtualBox7}, `signs "other.mf"`},
 		"no PEM":              {replace(crt, "-----BEGIN", "-----NOT"), []Importer{VirtualBox7, ESXi}, "no PEM"},
 		"unsigned":            {without(crt), nil, ""},
-		"order":               {func(n []string, _ map[string][]byte) []string { slices.Reverse(n); return n }, []Importer{VirtualBox7}, "the descriptor is not the first"},
-		"extra":               {func(n []string, f map[string][]byte) []string { f["README"] = nil; return append(n, "README") }, nil, "strict importers"},
-		"two descriptors":     {func(n []string, f map[string][]byte) []string { f["other.ovf"] = f[ovf]; return append(n, "other.ovf") }, []Importer{VirtV2V}, "2 descriptors in the archive"},
+		"folder":              {inFolder, []Importer{VirtualBox7, ESXi, ProxmoxVE}, `refused by proxmox: all is in the folder "web"`},
+		"folder, changed":     {func(n []string, f map[string][]byte) []string { return inFolder(replace(mf, "= ", "= 00")(n, f), f) }, []Importer{VirtualBox7, ESXi, ProxmoxVE, VirtV2V}, ovf + ": warning for everyone: SHA256 is"},
+		"file beside a folder": {func(n []string, f map[string][]byte) []string {
+			f["README"] = nil
+			return append(inFolder(n, f), "README")
+		}, all, disk1 + ": refused by everyone: it is not in the package"},
+		"order":           {func(n []string, _ map[string][]byte) []string { slices.Reverse(n); return n }, []Importer{VirtualBox7}, "the descriptor is not the first"},
+		"extra":           {func(n []string, f map[string][]byte) []string { f["README"] = nil; return append(n, "README") }, nil, "strict importers"},
+		"two descriptors": {func(n []string, f map[string][]byte) []string { f["other.ovf"] = f[ovf]; return append(n, "other.ovf") }, []Importer{VirtV2V}, "2 descriptors in the archive"},
 		"suffix": {func(n []string, f map[string][]byte) []string {
 			f["web-1.4.0.OVF"] = f[ovf]
 			n[0] = "web-1.4.0.OVF"

@@ -146,11 +146,31 @@ func (p *contents) index(f io.ReaderAt, size int64) error {
 	if p.descriptor == "" {
 		return fmt.Errorf("no OVF descriptor in the archive")
 	}
+	p.enter(path.Dir(p.descriptor))
 	if extended {
 		p.find(false, ESXi, "the archive has PAX headers: an OVA is plain ustar")
 	}
 	p.end(r, f, size)
 	return nil
+}
+
+// enter takes the package out of the folder of the archive in which all of it is. Names in descriptor
+// and manifest are relative to that, as virt-v2v has it; others look for them at the top.
+func (p *contents) enter(folder string) {
+	within := func(name string) bool { return strings.HasPrefix(name, folder+"/") }
+	if folder == "." || slices.ContainsFunc(p.names, func(n string) bool { return !within(n) }) {
+		return
+	}
+	for _, who := range []Importer{VirtualBox7, ESXi, ProxmoxVE} {
+		p.find(true, who, "all is in the folder %q of the archive: files are looked for at its top", folder)
+	}
+	members := map[string]Member{}
+	for i, n := range p.names {
+		m := p.members[n]
+		m.Name = strings.TrimPrefix(n, folder+"/")
+		p.names[i], members[m.Name] = m.Name, m
+	}
+	p.members, p.descriptor = members, path.Base(p.descriptor)
 }
 
 // end looks for the two zero blocks and what follows them.
