@@ -167,12 +167,12 @@ func (c *checker) manifests(e *Envelope) error {
 }
 
 // unsealed tells of damage to a manifest or certificate, for which those refuse the package who look
-// for one of this name: VirtualBox in any case. virt-v2v warns of lines that it cannot read.
+// for one of this name, VirtualBox in any case. virt-v2v warns of lines that it cannot read.
 func (c *checker) unsealed(name string, line int, format string, args ...any) {
 	message := fmt.Sprintf(format, args...)
 	c.note(Finding{Importer: Everyone, Damage: true, File: c.file, Line: line, Message: message})
 	switch {
-	case stem(name) == c.base():
+	case name == c.base()+strings.ToLower(path.Ext(name)):
 		c.refuse(ESXi, line, "%s", message)
 		fallthrough
 	case strings.EqualFold(stem(name), c.base()):

@@ -322,6 +322,16 @@ func TestCheckHostile(t *testing.T) {
 	}
 }
 
+// Damage is told however much else there is to tell.
+func TestCheckManyFindings(t *testing.T) {
+	names, files := unpack(t, writeOVA(t, testAppliance(t, Universal), Options{ModTime: time.Unix(1e9, 0)}))
+	const ovf = "web-1.4.0.ovf"
+	files[ovf] = bytes.Replace(files[ovf], []byte("</Item>"), []byte("</Item>"+strings.Repeat("<Item/>\n", maxFindings)), 1)
+	if r := checkBytes(t, pack(t, names, files)); !r.More || len(r.Findings) != maxFindings || !r.Damaged() {
+		t.Errorf("%d findings, more: %t, damaged: %t", len(r.Findings), r.More, r.Damaged())
+	}
+}
+
 func TestCheckFolder(t *testing.T) {
 	a := testAppliance(t, Universal)
 	p, err := a.Package(t.Context(), Options{Manifest: SHA1})
