@@ -21,6 +21,9 @@ type Report struct {
 	More bool `json:"more,omitempty"`
 
 	Envelope *Envelope `json:"-"` // nil if the descriptor cannot be parsed
+
+	sealed   bool            // there is a manifest or certificate
+	verified map[string]bool // files whose digest of a known algorithm a manifest has
 }
 
 // A DiskReport describes a disk that was read whole and found in order.
@@ -74,7 +77,7 @@ type checker struct {
 	linter
 	p      *contents
 	report *Report
-	sums   map[string][]Sum // of the manifest, by name
+	sums   map[string][]entry // of the manifests, by name
 }
 
 func (c *checker) run(ctx context.Context) error {
@@ -95,7 +98,7 @@ func (c *checker) run(ctx context.Context) error {
 		c.descriptor(e)
 	}
 	c.file = ""
-	if err := c.manifest(e); err != nil {
+	if err := c.manifests(e); err != nil {
 		return err
 	}
 	c.order(e)
@@ -104,97 +107,170 @@ func (c *checker) run(ctx context.Context) error {
 
 // base is the name of the descriptor without its suffix, which those of manifest and certificate
 // have too.
-func (c *checker) base() string {
-	return strings.TrimSuffix(c.p.descriptor, path.Ext(c.p.descriptor))
+func (c *checker) base() string { return stem(c.p.descriptor) }
+
+func stem(name string) string { return strings.TrimSuffix(name, path.Ext(name)) }
+
+// An entry is a line of a manifest, with those who compare it.
+type entry struct {
+	Sum
+	readers []Importer
 }
 
-// strictSum is how the specification writes a line of a manifest, and every importer reads it.
-var strictSum = regexp.MustCompile(`^[A-Z0-9]+\([^()]+\)= [0-9a-f]+$`)
+var (
+	// strictSum is how the specification writes a line of a manifest, and every importer reads it.
+	strictSum = regexp.MustCompile(`^[A-Z0-9]+\([^()]+\)= [0-9a-f]+$`)
+	// virtv2vSum is what virt-v2v reads. It compares digits as text, and writes lower case itself.
+	virtv2vSum = regexp.MustCompile(`^(?:SHA1|SHA256)\(.*\)= ([0-9a-fA-F]+)$`)
+)
 
-func (c *checker) manifest(e *Envelope) error {
-	name := c.base() + ".mf"
-	cert := c.base() + ".cert"
-	if !c.p.has(name) {
-		if c.p.has(cert) {
-			c.refuse(VirtualBox7, 0, "%q without a manifest", cert)
-			c.refuse(ESXi, 0, "%q without a manifest", cert)
+// manifests checks all manifests and certificates in the package, whoever looks at them: what does
+// not fit is damage, but only those who look refuse it.
+func (c *checker) manifests(e *Envelope) error {
+	c.sums, c.report.verified = map[string][]entry{}, map[string]bool{}
+	found, certs := c.p.beside(".mf"), c.p.beside(".cert")
+	c.report.sealed = len(found)+len(certs) > 0
+	for _, name := range found {
+		data, err := c.p.read(name, maxManifest)
+		if err != nil {
+			return err
 		}
+		c.file = name
+		c.manifest(name, data)
+		c.file = ""
+	}
+	if len(found) == 0 {
 		c.warn(Everyone, 0, "no manifest: nobody notices damage")
-		return nil
+	} else {
+		names := []string{c.p.descriptor}
+		for _, f := range e.Files {
+			names = append(names, f.Href)
+		}
+		for _, n := range names {
+			if len(c.sums[n]) == 0 && c.p.has(n) {
+				c.warn(Everyone, 0, "%q is not in the manifest", n)
+			}
+		}
 	}
-	data, err := c.p.read(name, maxManifest)
-	if err != nil {
-		return err
-	}
-	c.file = name
-	defer func() { c.file = "" }()
-	sums, err := ParseManifest(data)
-	if err != nil {
-		c.refuse(Everyone, 0, "%s", err)
-		return nil
-	}
-	c.lines(data)
-	c.sums = map[string][]Sum{}
-	for _, s := range sums {
-		_, _, known := algorithm(s.Algorithm)
-		if slices.ContainsFunc(c.sums[s.Name], func(o Sum) bool { return strings.EqualFold(o.Algorithm, s.Algorithm) }) {
-			c.refuse(Everyone, 0, "%s of %q: twice", s.Algorithm, s.Name)
+	for _, cert := range certs {
+		i := slices.IndexFunc(found, func(mf string) bool { return strings.EqualFold(stem(mf), stem(cert)) })
+		if i < 0 {
+			c.unsealed(cert, 0, "%q without a manifest", cert)
 			continue
 		}
-		c.sums[s.Name] = append(c.sums[s.Name], s)
-		if !slices.Contains(c.report.Manifest, s.Algorithm) {
-			c.report.Manifest = append(c.report.Manifest, s.Algorithm)
-			c.digest(s.Algorithm, known)
+		if err := c.certificate(cert, found[i]); err != nil {
+			return err
 		}
-		if !c.p.has(s.Name) {
-			c.refuse(VirtualBox7, 0, "%q is not in the package", s.Name)
-			c.refuse(ESXi, 0, "%q is not in the package", s.Name)
-		}
-	}
-	names := []string{c.p.descriptor}
-	for _, f := range e.Files {
-		names = append(names, f.Href)
-	}
-	for _, n := range names {
-		if len(c.sums[n]) == 0 && c.p.has(n) {
-			c.warn(Everyone, 0, "%q is not in the manifest", n)
-		}
-	}
-	if c.p.has(cert) {
-		return c.certificate(cert, name, data)
+		c.file = ""
 	}
 	return nil
 }
 
-// lines tells of lines that some importers cannot read.
-func (c *checker) lines(data []byte) {
-	n := 0
-	for text := range strings.Lines(string(data)) {
-		n++
-		line := strings.TrimSuffix(text, "\n")
-		switch open := strings.IndexByte(line, '('); {
-		case strings.TrimSpace(line) == "" || strictSum.MatchString(line):
-		case open > 0 && line[open-1] == ' ':
-			c.refuse(ESXi, n, "a space before the parenthesis")
-		default:
-			c.warn(Everyone, n, "not exactly ALGORITHM(name)= and lower-case digits: some do not read it")
-		}
+// unsealed tells of damage to a manifest or certificate, for which those refuse the package who look
+// for one of this name, VirtualBox in any case. virt-v2v warns of lines that it cannot read.
+func (c *checker) unsealed(name string, line int, format string, args ...any) {
+	message := fmt.Sprintf(format, args...)
+	c.note(Finding{Importer: Everyone, Damage: true, File: c.file, Line: line, Message: message})
+	switch {
+	case name == c.base()+strings.ToLower(path.Ext(name)):
+		c.refuse(ESXi, line, "%s", message)
+		fallthrough
+	case strings.EqualFold(stem(name), c.base()):
+		c.refuse(VirtualBox7, line, "%s", message)
 	}
 }
 
-// digest tells who does not take an algorithm.
+// manifest collects what one manifest says.
+func (c *checker) manifest(name string, data []byte) {
+	if name != c.base()+".mf" {
+		c.warn(Everyone, 0, "it is not called as the descriptor, %q: some do not look at it", c.base()+".mf")
+	}
+	line, sums := 0, 0
+	for text := range strings.Lines(strings.TrimPrefix(string(data), "\ufeff")) {
+		line++
+		text = strings.TrimRight(text, "\r\n")
+		if strings.TrimSpace(text) == "" {
+			continue
+		}
+		s, err := parseSum(strings.TrimSpace(text))
+		if sums++; err == nil && sums > maxSums {
+			err = fmt.Errorf("more than %d lines", maxSums)
+		}
+		if err != nil {
+			c.unsealed(name, line, "%s", err)
+			if sums > maxSums {
+				return
+			}
+			continue
+		}
+		c.sum(name, line, text, s)
+	}
+}
+
+// sum takes one line of a manifest.
+func (c *checker) sum(name string, line int, text string, s Sum) {
+	_, _, known := algorithm(s.Algorithm)
+	if !slices.Contains(c.report.Manifest, s.Algorithm) {
+		c.report.Manifest = append(c.report.Manifest, s.Algorithm)
+		c.digest(s.Algorithm, known)
+	}
+	if slices.ContainsFunc(c.sums[s.Name], func(o entry) bool { return strings.EqualFold(o.Algorithm, s.Algorithm) }) {
+		c.warn(Everyone, line, "%s of %q: twice", s.Algorithm, s.Name)
+	}
+	there := c.p.has(s.Name)
+	if !there {
+		c.refuse(ESXi, line, "%q is not in the package", s.Name)
+		c.warn(Everyone, line, "%q is not in the package", s.Name)
+	}
+	open := strings.IndexByte(text, '(')
+	switch {
+	case strictSum.MatchString(text):
+	case open > 0 && text[open-1] == ' ':
+		c.refuse(ESXi, line, "a space before the parenthesis")
+	default:
+		c.warn(Everyone, line, "not exactly ALGORITHM(name)= and lower-case digits: some do not read it")
+	}
+	var readers []Importer
+	if name == c.base()+".mf" {
+		readers = append(readers, ESXi)
+	}
+	if slices.Contains(vboxSums, s.Algorithm) && strings.EqualFold(name, c.base()+".mf") {
+		readers = append(readers, VirtualBox7)
+	}
+	if m := virtv2vSum.FindStringSubmatch(text); m != nil && path.Ext(name) == ".mf" {
+		readers = append(readers, VirtV2V)
+		if there && m[1] != strings.ToLower(m[1]) {
+			c.refuse(VirtV2V, line, "upper-case digits never match")
+		}
+	}
+	c.sums[s.Name] = append(c.sums[s.Name], entry{s, readers})
+}
+
+// vboxSums are the algorithms that VirtualBox knows, by exactly these names (manifest2.cpp).
+var vboxSums = []string{"MD5", "SHA1", "SHA256", "SHA512"}
+
+// digest tells who does not take an algorithm, or does not look.
 func (c *checker) digest(name string, known bool) {
 	switch {
 	case !known:
 		c.warn(Everyone, 0, "digest %q is not verified", name)
-	case strings.EqualFold(name, "SHA1"):
+		return
+	case !slices.Contains(vboxSums, name):
+		c.warn(VirtualBox7, 0, "digest %q is not verified", name)
+	}
+	switch strings.ToUpper(name) {
+	case "SHA1":
 		c.refuse(ESXi, 0, "SHA1: vSphere 6.5 and later refuse it")
-	case strings.EqualFold(name, "SHA512"):
-		c.warn(VirtV2V, 0, "SHA512 is not verified")
+	case "MD5", "SHA512":
+		c.warn(VirtV2V, 0, "%s is not verified", name)
 	}
 }
 
-func (c *checker) certificate(name, manifest string, data []byte) error {
+func (c *checker) certificate(name, manifest string) error {
+	data, err := c.p.read(manifest, maxManifest)
+	if err != nil {
+		return err
+	}
 	raw, err := c.p.read(name, maxManifest)
 	if err != nil {
 		return err
@@ -209,10 +285,7 @@ func (c *checker) certificate(name, manifest string, data []byte) error {
 		err = cert.Verify(data)
 	}
 	if err != nil {
-		c.damage(false, "%s", err)
-		for _, who := range []Importer{VirtualBox7, ESXi} { // the others do not look
-			c.refuse(who, 0, "%s", err)
-		}
+		c.unsealed(name, 0, "%s", err)
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -141,6 +142,26 @@ func TestCheckDamage(t *testing.T) {
 			return slices.DeleteFunc(names, func(n string) bool { return n == name })
 		}
 	}
+	// unsigned takes away all that tells of a change.
+	unsigned := func(change func([]string, map[string][]byte) []string) func([]string, map[string][]byte) []string {
+		return func(names []string, files map[string][]byte) []string {
+			return without(mf)(without(crt)(change(names, files), files), files)
+		}
+	}
+	// manifest changes the manifest and takes away what signs it.
+	manifest := func(name, old, new string) func([]string, map[string][]byte) []string {
+		return func(names []string, files map[string][]byte) []string {
+			names = without(crt)(replace(mf, old, new)(names, files), files)
+			names[1], files[name] = name, files[mf]
+			return names
+		}
+	}
+	inFolder := func(names []string, files map[string][]byte) []string {
+		for i, n := range names {
+			names[i], files["web/"+n] = "web/"+n, files[n]
+		}
+		return names
+	}
 	collect := func(names []string, files map[string][]byte) []string {
 		files[ovf] = bytes.Replace(files[ovf], []byte("<VirtualSystem "), []byte(`<VirtualSystemCollection ovf:id="c"><Info>i</Info><VirtualSystem `), 1)
 		files[ovf] = bytes.Replace(files[ovf], []byte("</VirtualSystem>"), []byte("</VirtualSystem></VirtualSystemCollection>"), 1)
@@ -152,29 +173,49 @@ func TestCheckDamage(t *testing.T) {
 		refused []Importer // besides vcsim, which has no SATA
 		want    string     // in a finding
 	}{
+		"another manifest":   {manifest("other.mf", "= ", "= 00"), []Importer{VirtV2V}, `"web-1.4.0.mf": some do not look`},
+		"manifest's case":    {manifest("web-1.4.0.MF", "= ", "= 00"), []Importer{VirtualBox7}, "the file was changed"},
+		"a line of no sense": {manifest(mf, "SHA256", "junk\nSHA256"), []Importer{VirtualBox7, ESXi}, mf + ":1: warning for everyone"},
+		"lines behind it":    {manifest(mf, "SHA256", "junk\nSHA256("+disk1+")= 00\nSHA256"), []Importer{VirtualBox7, ESXi, VirtV2V}, disk1 + ": warning for everyone: SHA256 is"},
+		"MD5":                {manifest(mf, "SHA256", "MD5("+disk1+")= 00\nSHA256"), []Importer{VirtualBox7, ESXi}, "MD5 is"},
+		"upper-case digits": {func(n []string, f map[string][]byte) []string {
+			n = manifest(mf, "", "")(n, f)
+			f[mf] = regexp.MustCompile("= .*").ReplaceAllFunc(f[mf], bytes.ToUpper)
+			return n
+		}, []Importer{VirtV2V}, "upper-case digits"},
+		"lower-case name":     {manifest(mf, "SHA256("+disk1+")= ", "sha256("+disk1+")= 00"), []Importer{ESXi}, `warning for virtualbox: digest "sha256" is not verified`},
 		"nothing":             {func(n []string, _ map[string][]byte) []string { return n }, nil, ""},
 		"descriptor":          {replace(ovf, "2 virtual", "3 virtual"), []Importer{VirtualBox7, ESXi, VirtV2V}, ovf + `: refused by virt-v2v: SHA256 is not that of the manifest`},
 		"disk":                {func(n []string, f map[string][]byte) []string { f[disk1][70<<10] ^= 4; return n }, all, "no sound VMDK: grain"},
 		"disk's padding":      {func(n []string, f map[string][]byte) []string { f[disk1][40<<10] ^= 4; return n }, []Importer{VirtualBox7, ESXi, VirtV2V}, "the file was changed"},
+		"delta disk":          {replace(disk1, "parentCID=ffffffff", "parentCID=12345678"), all, "no sound VMDK: the VMDK is a snapshot"},
+		"another extent":      {replace(disk1, "SPARSE", "FLAT  "), all, "one sparse extent"},
+		"createType":          {unsigned(replace(disk1, "streamOptimized", "streamoptimized")), []Importer{VirtualBox7}, `refused by virtualbox: its descriptor says "streamoptimized"`},
 		"disk cut":            {func(n []string, f map[string][]byte) []string { f[disk2] = f[disk2][:80000]; return n }, all, "it has 80000 bytes"},
 		"disk missing":        {without(disk2), all, disk2 + ": refused by everyone: it is not in the package"},
 		"manifest":            {replace(mf, "SHA256("+disk1+")= ", "SHA256("+disk1+")= 00"), []Importer{VirtualBox7, ESXi, VirtV2V}, "does not fit the manifest"},
 		"no manifest":         {without(mf), []Importer{VirtualBox7, ESXi}, "without a manifest"},
-		"manifest is no text": {replace(mf, "SHA256(", "SHA256["), all, "is not ALGORITHM(name)= digits"},
+		"manifest is no text": {replace(mf, "SHA256(", "SHA256["), []Importer{VirtualBox7, ESXi}, "is not ALGORITHM(name)= digits"},
 		"space":               {replace(mf, "SHA256(", "SHA256 ("), []Importer{VirtualBox7, ESXi}, "a space before the parenthesis"},
-		"missing in manifest": {replace(mf, "("+disk1+")", "(other.vmdk)"), []Importer{VirtualBox7, ESXi}, `"other.vmdk" is not in the package`},
+		"missing in manifest": {replace(mf, "("+disk1+")", "(other.vmdk)"), []Importer{VirtualBox7, ESXi}, `refused by vmware: "other.vmdk" is not in the package`},
 		"certificate":         {replace(crt, "SHA256("+mf+")= ", "SHA256("+mf+")= 00"), []Importer{VirtualBox7, ESXi}, "does not fit the manifest"},
 		"certificate's name":  {replace(crt, mf, "other.mf"), []Importer{VirtualBox7}, `signs "other.mf"`},
 		"no PEM":              {replace(crt, "-----BEGIN", "-----NOT"), []Importer{VirtualBox7, ESXi}, "no PEM"},
 		"unsigned":            {without(crt), nil, ""},
-		"order":               {func(n []string, _ map[string][]byte) []string { slices.Reverse(n); return n }, []Importer{VirtualBox7}, "the descriptor is not the first"},
-		"extra":               {func(n []string, f map[string][]byte) []string { f["README"] = nil; return append(n, "README") }, nil, "strict importers"},
-		"two descriptors":     {func(n []string, f map[string][]byte) []string { f["other.ovf"] = f[ovf]; return append(n, "other.ovf") }, []Importer{VirtV2V}, "2 descriptors in the archive"},
+		"folder":              {inFolder, []Importer{VirtualBox7, ESXi, ProxmoxVE}, `refused by proxmox: all is in the folder "web"`},
+		"folder, changed":     {func(n []string, f map[string][]byte) []string { return inFolder(replace(mf, "= ", "= 00")(n, f), f) }, []Importer{VirtualBox7, ESXi, ProxmoxVE, VirtV2V}, ovf + ": warning for everyone: SHA256 is"},
+		"file beside a folder": {func(n []string, f map[string][]byte) []string {
+			f["README"] = nil
+			return append(inFolder(n, f), "README")
+		}, all, disk1 + ": refused by everyone: it is not in the package"},
+		"order":           {func(n []string, _ map[string][]byte) []string { slices.Reverse(n); return n }, []Importer{VirtualBox7}, "the descriptor is not the first"},
+		"extra":           {func(n []string, f map[string][]byte) []string { f["README"] = nil; return append(n, "README") }, nil, "strict importers"},
+		"two descriptors": {func(n []string, f map[string][]byte) []string { f["other.ovf"] = f[ovf]; return append(n, "other.ovf") }, []Importer{VirtV2V}, "2 descriptors in the archive"},
 		"suffix": {func(n []string, f map[string][]byte) []string {
 			f["web-1.4.0.OVF"] = f[ovf]
 			n[0] = "web-1.4.0.OVF"
 			return n
-		}, []Importer{VirtualBox7, ESXi, VirtV2V}, "no name in the archive ends in .ovf"},
+		}, []Importer{ESXi, VirtV2V}, "no name in the archive ends in .ovf"},
 		"collection":            {collect, []Importer{VirtualBox7, ESXi, VirtV2V, ProxmoxVE}, "systems of a collection are not read"},
 		"empty disk":            {replace(ovf, ` ovf:fileRef="file2"`, ""), []Importer{VirtualBox7, ESXi, VirtV2V}, "it is empty: only disks in a file"},
 		"card":                  {replace(ovf, "<rasd:ResourceSubType>E1000<", "<rasd:ResourceSubType>RTL8139<"), []Importer{VirtualBox7, ESXi, VirtV2V}, `warning for vmware: network card "RTL8139": there is none such`},
@@ -258,14 +299,17 @@ func TestCheckHostile(t *testing.T) {
 		"many attributes":     {edit(ovf, "<Envelope", "<Envelope"+strings.Repeat(` a:b="c"`, 300)), Everyone, "attributes"},
 		"deep":                {edit(ovf, "<References>", strings.Repeat("<x>", 100)+"<References>"), Everyone, "deeper than"},
 		"many elements":       {edit(ovf, "<References>", strings.Repeat("<x/>", 200_000)+"<References>"), Everyone, "more than"},
+		"many files":          {edit(ovf, "<References>", "<References>"+strings.Repeat("<File/>", 1000)), Everyone, "1002 files: more than 1000"},
+		"many disks":          {edit(ovf, "<DiskSection>", "<DiskSection>"+strings.Repeat("<Disk/>", 1000)), Everyone, "1002 disks: more than 1000"},
+		"many networks":       {edit(ovf, "<NetworkSection>", "<NetworkSection>"+strings.Repeat("<Network/>", 1000)), Everyone, "networks: more than 1000"},
 		"absolute href":       {edit(ovf, `href="`+disk, `href="/etc/passwd`), Everyone, "it leaves the package"},
 		"href of Windows":     {edit(ovf, `href="`+disk, `href="C:\windows\win.ini`), Everyone, "it leaves the package"},
 		"href through a name": {edit(ovf, `href="`+disk, `href="x/../../`+disk), Everyone, "it leaves the package"},
 		"href in other case":  {edit(ovf, `href="`+disk, `href="`+strings.ToUpper(disk)), Everyone, "it is not in the package, which has \"" + disk + "\""},
 		"non-ASCII href":      {edit(ovf, `href="`+disk, `href="größe.vmdk`), ProxmoxVE, "characters"},
-		"entry twice":         {edit(mf, line, line+"\n"+line), Everyone, "twice"},
-		"entry in other case": {edit(mf, "("+disk, "("+strings.ToUpper(disk)), VirtualBox7, "is not in the package"},
-		"entry that leaves":   {edit(mf, "("+disk, "(../../etc/passwd"), VirtualBox7, "is not in the package"},
+		"entry twice":         {edit(mf, line, line+"\n"+strings.Replace(line, "= ", "= 00", 1)), VirtV2V, "not that of the manifest"},
+		"entry in other case": {edit(mf, "("+disk, "("+strings.ToUpper(disk)), ESXi, "is not in the package"},
+		"entry that leaves":   {edit(mf, "("+disk, "(../../etc/passwd"), ESXi, "is not in the package"},
 		"symbolic link":       {member(&tar.Header{Typeflag: tar.TypeSymlink, Name: "link", Linkname: "/etc/passwd"}), Everyone, `"link" is not a file`},
 		"hard link":           {member(&tar.Header{Typeflag: tar.TypeLink, Name: "link", Linkname: disk}), Everyone, `"link" is not a file`},
 		"device":              {member(&tar.Header{Typeflag: tar.TypeChar, Name: "null", Devmajor: 1, Devminor: 3}), Everyone, `"null" is not a file`},
@@ -275,6 +319,16 @@ func TestCheckHostile(t *testing.T) {
 		if !slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.Refused && f.Importer == c.who && strings.Contains(f.Message, c.want) }) {
 			t.Errorf("%s: not refused by %s for %q: %v", name, c.who, c.want, r.Findings)
 		}
+	}
+}
+
+// Damage is told however much else there is to tell.
+func TestCheckManyFindings(t *testing.T) {
+	names, files := unpack(t, writeOVA(t, testAppliance(t, Universal), Options{ModTime: time.Unix(1e9, 0)}))
+	const ovf = "web-1.4.0.ovf"
+	files[ovf] = bytes.Replace(files[ovf], []byte("</Item>"), []byte("</Item>"+strings.Repeat("<Item/>\n", maxFindings)), 1)
+	if r := checkBytes(t, pack(t, names, files)); !r.More || len(r.Findings) != maxFindings || !r.Damaged() {
+		t.Errorf("%d findings, more: %t, damaged: %t", len(r.Findings), r.More, r.Damaged())
 	}
 }
 

@@ -3,6 +3,7 @@ package ovf
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"fmt"
 	"hash"
 	"io"
@@ -29,7 +30,7 @@ func (c *checker) files(ctx context.Context, e *Envelope) error {
 		}
 	}
 	for _, name := range append([]string{c.p.descriptor}, c.p.names...) { // and what nothing refers to
-		if done[name] || len(c.sums[name]) == 0 {
+		if done[name] || len(c.sums[name]) == 0 || !c.p.has(name) {
 			continue
 		}
 		done[name] = true
@@ -98,38 +99,43 @@ func (c *checker) verify(ctx context.Context, m Member) error {
 	return nil
 }
 
-// A summing hashes a file with all algorithms that the manifest has for it.
+// A summing hashes a file with all algorithms that the manifests have for it.
 type summing struct {
 	io.Writer
-	want []Sum
-	have []hash.Hash
+	want []entry
+	have map[crypto.Hash]hash.Hash
 }
 
 func (c *checker) hashes(name string) *summing {
-	s := new(summing)
+	s := &summing{have: map[crypto.Hash]hash.Hash{}}
 	var all []io.Writer
 	for _, sum := range c.sums[name] {
-		if _, fresh, ok := algorithm(sum.Algorithm); ok {
-			h := fresh()
-			s.want, s.have, all = append(s.want, sum), append(s.have, h), append(all, h)
+		kind, fresh, ok := algorithm(sum.Algorithm)
+		if !ok {
+			continue
+		}
+		s.want = append(s.want, sum)
+		if s.have[kind] == nil {
+			s.have[kind] = fresh()
+			all = append(all, s.have[kind])
 		}
 	}
 	s.Writer = io.MultiWriter(all...)
 	return s
 }
 
-// compare tells of digests that differ. Proxmox does not look at manifests, virt-v2v not at SHA-512.
+// compare tells of digests that differ. Proxmox does not look at manifests.
 func (c *checker) compare(s *summing) {
-	for i, sum := range s.want {
-		got := s.have[i].Sum(nil)
+	for _, sum := range s.want {
+		c.report.verified[sum.Name] = true
+		kind, _, _ := algorithm(sum.Algorithm)
+		got := s.have[kind].Sum(nil)
 		if bytes.Equal(got, sum.Value) {
 			continue
 		}
 		c.damage(false, "%s is %x, the manifest says %x: the file was changed", sum.Algorithm, got, sum.Value)
-		c.refuse(VirtualBox7, 0, "%s is not that of the manifest", sum.Algorithm)
-		c.refuse(ESXi, 0, "%s is not that of the manifest", sum.Algorithm)
-		if !strings.EqualFold(sum.Algorithm, "SHA512") {
-			c.refuse(VirtV2V, 0, "%s is not that of the manifest", sum.Algorithm)
+		for _, who := range sum.readers {
+			c.refuse(who, 0, "%s is not that of the manifest", sum.Algorithm)
 		}
 	}
 }
@@ -137,6 +143,9 @@ func (c *checker) compare(s *summing) {
 // disk reads a VMDK whole: in one forward pass that hashes it, too, if it is made for that.
 func (c *checker) disk(ctx context.Context, m Member, ref *DiskRef) error {
 	v, err := newReader(m.Content, m.Size)
+	if err == nil {
+		err = v.described()
+	}
 	if err != nil {
 		c.damage(true, "no sound VMDK: %s", err)
 		return c.verify(ctx, m)
@@ -144,6 +153,9 @@ func (c *checker) disk(ctx context.Context, m Member, ref *DiskRef) error {
 	report := DiskReport{File: m.Name, Kind: v.CreateType, Stream: v.Stream, Capacity: v.Capacity, Size: m.Size}
 	c.capacity(v, ref)
 	if v.Compressed {
+		if v.CreateType != "streamOptimized" {
+			c.refuse(VirtualBox7, 0, "its descriptor says %q, not \"streamOptimized\": grains are not looked for where they are", v.CreateType)
+		}
 		if !v.Stream {
 			c.warn(ESXi, 0, "its tables stand in front, as qemu-img writes them: uploads of such disks have failed")
 		}

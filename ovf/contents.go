@@ -20,7 +20,8 @@ const maxMembers = 10_000
 type contents struct {
 	archive    bool
 	descriptor string
-	names      []string // of an archive, in its order
+	names      []string // of an archive, in its order; of a folder once they were listed
+	listed     bool
 	findings   []Finding
 
 	members map[string]Member
@@ -30,7 +31,7 @@ type contents struct {
 }
 
 func openContents(name string) (*contents, error) {
-	f, err := os.Open(name)
+	f, err := openFile(name)
 	if err != nil {
 		return nil, err
 	}
@@ -125,8 +126,8 @@ func (p *contents) index(f io.ReaderAt, size int64) error {
 		case !localName(h.Name):
 			p.find(true, Everyone, "%q: not the plain name of a file", h.Name)
 			continue
-		case twice:
-			p.find(true, Everyone, "%q: twice in the archive", h.Name)
+		case twice: // and which one counts, readers differ
+			p.damage("%q: twice in the archive", h.Name)
 			continue
 		case sparse(h):
 			p.find(true, Everyone, "%q: a sparse file of tar", h.Name)
@@ -145,11 +146,31 @@ func (p *contents) index(f io.ReaderAt, size int64) error {
 	if p.descriptor == "" {
 		return fmt.Errorf("no OVF descriptor in the archive")
 	}
+	p.enter(path.Dir(p.descriptor))
 	if extended {
 		p.find(false, ESXi, "the archive has PAX headers: an OVA is plain ustar")
 	}
 	p.end(r, f, size)
 	return nil
+}
+
+// enter takes the package out of the folder of the archive in which all of it is. Names in descriptor
+// and manifest are relative to that, as virt-v2v has it; others look for them at the top.
+func (p *contents) enter(folder string) {
+	within := func(name string) bool { return strings.HasPrefix(name, folder+"/") }
+	if folder == "." || slices.ContainsFunc(p.names, func(n string) bool { return !within(n) }) {
+		return
+	}
+	for _, who := range []Importer{VirtualBox7, ESXi, ProxmoxVE} {
+		p.find(true, who, "all is in the folder %q of the archive: files are looked for at its top", folder)
+	}
+	members := map[string]Member{}
+	for i, n := range p.names {
+		m := p.members[n]
+		m.Name = strings.TrimPrefix(n, folder+"/")
+		p.names[i], members[m.Name] = m.Name, m
+	}
+	p.members, p.descriptor = members, path.Base(p.descriptor)
 }
 
 // end looks for the two zero blocks and what follows them.
@@ -210,21 +231,41 @@ func (p *contents) has(name string) bool {
 	return err == nil && st.Mode().IsRegular()
 }
 
+// list returns the names in the archive, or in the folder, which is read once.
+func (p *contents) list() []string {
+	if p.archive || p.listed {
+		return p.names
+	}
+	p.listed = true
+	if d, err := p.root.Open("."); err == nil {
+		p.names, _ = d.Readdirnames(maxMembers)
+		d.Close()
+	}
+	return p.names
+}
+
 // similar returns a file whose name differs from this one in case only, or "".
 func (p *contents) similar(name string) string {
-	names := p.names
-	if !p.archive {
-		d, err := p.root.Open(".")
-		if err != nil {
-			return ""
-		}
-		defer d.Close()
-		names, _ = d.Readdirnames(maxMembers)
-	}
+	names := p.list()
 	if i := slices.IndexFunc(names, func(n string) bool { return strings.EqualFold(n, name) }); i >= 0 {
 		return names[i]
 	}
 	return ""
+}
+
+// beside returns the files with a suffix, in any case: all of an archive; of a folder, which may hold
+// several appliances, the one that is called as the descriptor.
+func (p *contents) beside(suffix string) (names []string) {
+	own := stem(p.descriptor) + suffix
+	for _, n := range p.list() {
+		if strings.EqualFold(path.Ext(n), suffix) && (p.archive || strings.EqualFold(n, own)) && p.has(n) {
+			names = append(names, n)
+		}
+	}
+	if len(names) == 0 && p.has(own) { // in a folder too large to be listed
+		names = append(names, own)
+	}
+	return names
 }
 
 // open returns a file of the package, to be read before the next one is opened.

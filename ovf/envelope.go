@@ -81,6 +81,9 @@ type Item struct {
 	node *node
 }
 
+// maxReferred bounds the files, disks and networks of a descriptor, far above any real one.
+const maxReferred = 1000
+
 // Parse reads a descriptor as tolerantly as can be: OVF 0.9, 1.x and 2.x, any prefixes, items in
 // any order, with unknown things in between. It fails on what is no XML, or XML of another kind.
 func Parse(data []byte) (*Envelope, error) {
@@ -123,6 +126,15 @@ func Parse(data []byte) (*Envelope, error) {
 			}
 		case "VirtualSystem", "VirtualSystemCollection":
 			e.collect(n)
+		}
+	}
+	// Each of these is looked for by name in all of them.
+	for _, list := range []struct {
+		what string
+		n    int
+	}{{"files", len(e.Files)}, {"disks", len(e.Disks)}, {"networks", len(e.Networks)}} {
+		if list.n > maxReferred {
+			return nil, fmt.Errorf("parse descriptor: %d %s: more than %d", list.n, list.what, maxReferred)
 		}
 	}
 	return e, nil

@@ -9,7 +9,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"strings"
 )
 
 // A Format is a way to keep a disk in a file.
@@ -59,7 +58,7 @@ func OpenImage(ctx context.Context, name string, want Format) (*Image, error) {
 }
 
 func openImage(ctx context.Context, name string, want Format) (*Image, error) {
-	f, err := os.Open(name)
+	f, err := openFile(name)
 	if err != nil {
 		return nil, err
 	}
@@ -70,6 +69,18 @@ func openImage(ctx context.Context, name string, want Format) (*Image, error) {
 	}
 	i.closers = append(i.closers, f)
 	return i, nil
+}
+
+// openFile opens a file or a device. To open a named pipe would wait for who writes to it.
+func openFile(name string) (*os.File, error) {
+	st, err := os.Stat(name)
+	if err != nil {
+		return nil, err
+	}
+	if !st.Mode().IsRegular() && st.Mode()&fs.ModeDevice == 0 {
+		return nil, fmt.Errorf("not a file")
+	}
+	return os.Open(name)
 }
 
 func imageOf(ctx context.Context, f *os.File, name string, want Format) (*Image, error) {
@@ -136,8 +147,8 @@ func sourceOf(ctx context.Context, format Format, r io.ReaderAt, size int64) (So
 	if err != nil {
 		return Source{}, err
 	}
-	if p := descriptorValue(v.Descriptor, "parentCID"); p != "" && !strings.EqualFold(p, "ffffffff") {
-		return Source{}, fmt.Errorf("the VMDK is a snapshot: it rests on another file")
+	if err := v.described(); err != nil {
+		return Source{}, err
 	}
 	if _, err := v.check(ctx, false); err != nil {
 		return Source{}, err
@@ -150,6 +161,15 @@ func sourceOf(ctx context.Context, format Format, r io.ReaderAt, size int64) (So
 		list.add(e)
 	}
 	return Source{v, v.Capacity, list.extents()}, nil
+}
+
+// otherFormats are those which are known only so as not to take them for a raw disk.
+var otherFormats = []struct{ magic, name string }{
+	{"vhdxfile", "VHDX"},
+	{"QED\x00", "QED"},
+	{"WithoutFreeSpace", "a disk of Parallels"},
+	{"WithouFreSpacExt", "a disk of Parallels"},
+	{"LUKS\xba\xbe", "what is encrypted with LUKS"},
 }
 
 // probe tells the format of a file by its first bytes.
@@ -179,10 +199,13 @@ func probe(r io.ReaderAt, size int64) (Format, error) {
 		return FormatOVA, nil
 	case has(0, vhdMagic), fixedVHD(r, size):
 		return FormatVHD, nil
-	case has(0, "vhdxfile"):
-		return "", fmt.Errorf("VHDX is not read: convert it to qcow2 or raw")
-	case has(0, "\x1f\x8b"), has(0, "\x28\xb5\x2f\xfd"), has(0, "\xfd7zXZ\x00"), has(0, "BZh"):
+	case has(0, "\x1f\x8b"), has(0, "\x28\xb5\x2f\xfd"), has(0, "\xfd7zXZ\x00"), has(0, "BZh"), has(0, "PK\x03\x04"):
 		return "", fmt.Errorf("the file is compressed: unpack it")
+	}
+	for _, other := range otherFormats {
+		if has(0, other.magic) {
+			return "", fmt.Errorf("%s is not read: convert it to qcow2 or raw, or demand the format raw to take it as it is", other.name)
+		}
 	}
 	return FormatRaw, nil
 }
@@ -203,7 +226,7 @@ func (i *Image) appliance(ctx context.Context, name string) error {
 		return err
 	}
 	i.closers = append(i.closers, closer(p.close))
-	if err := i.diskOf(ctx, p, report.Envelope); err != nil {
+	if err := i.diskOf(ctx, p, report); err != nil {
 		return errors.Join(err, i.Close())
 	}
 	return nil
@@ -213,7 +236,8 @@ type closer func()
 
 func (c closer) Close() error { c(); return nil }
 
-func (i *Image) diskOf(ctx context.Context, p *contents, e *Envelope) error {
+func (i *Image) diskOf(ctx context.Context, p *contents, r *Report) error {
+	e := r.Envelope
 	if e == nil {
 		return fmt.Errorf("its descriptor cannot be read")
 	}
@@ -228,6 +252,12 @@ func (i *Image) diskOf(ctx context.Context, p *contents, e *Envelope) error {
 		return fmt.Errorf("its disk is compressed with %q besides: unpack it", f.Compression)
 	case !p.has(f.Href):
 		return fmt.Errorf("its disk %q is not in the package", f.Href)
+	}
+	// That nothing contradicts the manifest is not enough: it must speak of what is used.
+	for _, name := range []string{p.descriptor, f.Href} {
+		if r.sealed && !r.verified[name] {
+			return fmt.Errorf("its manifest has no digest of %q that can be verified", name)
+		}
 	}
 	m, err := p.open(f.Href)
 	if err != nil {

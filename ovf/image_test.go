@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -194,23 +195,13 @@ func TestOpenImage(t *testing.T) {
 
 func TestOpenImageAppliance(t *testing.T) {
 	a := testAppliance(t, Universal)
-	pack := func(a *Appliance, opt Options) []byte {
-		p, err := a.Package(t.Context(), opt)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var ova bytes.Buffer
-		if err := p.WriteOVA(t.Context(), &ova); err != nil {
-			t.Fatal(err)
-		}
-		return ova.Bytes()
-	}
-	if _, err := OpenImage(t.Context(), saveImage(t, pack(a, Options{})), ""); err == nil || !strings.Contains(err.Error(), "has 2 disks") {
+	opt := Options{ModTime: time.Unix(1e9, 0)}
+	if _, err := OpenImage(t.Context(), saveImage(t, writeOVA(t, a, opt)), ""); err == nil || !strings.Contains(err.Error(), "has 2 disks") {
 		t.Errorf("an appliance of two disks: %v", err)
 	}
 	one := *a
 	one.Disks = one.Disks[:1]
-	data := pack(&one, Options{})
+	data := writeOVA(t, &one, opt)
 	i, err := OpenImage(t.Context(), saveImage(t, data), "")
 	if err != nil {
 		t.Fatal(err)
@@ -222,6 +213,46 @@ func TestOpenImageAppliance(t *testing.T) {
 	}
 	if !bytes.Equal(readSource(t, i.Source), readSource(t, Source{Content: r, Size: r.Capacity})) || i.Format != FormatOVA {
 		t.Error("another disk")
+	}
+	// A manifest that cannot be verified counts as a wrong one.
+	const mf, disk = "web-1.4.0.mf", "web-1.4.0-disk1.vmdk"
+	for name, c := range map[string]struct {
+		change func(names []string, files map[string][]byte) []string
+		want   string
+	}{
+		"none": {func(n []string, _ map[string][]byte) []string { return slices.Delete(n, 1, 2) }, ""},
+		"in other case": {func(n []string, f map[string][]byte) []string {
+			n[1], f["WEB-1.4.0.MF"] = "WEB-1.4.0.MF", f[mf]
+			return n
+		}, ""},
+		"of another name": {func(n []string, f map[string][]byte) []string {
+			n[1], f["other.mf"] = "other.mf", bytes.Replace(f[mf], []byte("= "), []byte("= 00"), 1)
+			return n
+		}, "the file was changed"},
+		"a line of no sense": {func(n []string, f map[string][]byte) []string { f[mf] = append(f[mf], "junk"...); return n }, "is not ALGORITHM"},
+		"unknown algorithm": {func(n []string, f map[string][]byte) []string {
+			f[mf] = bytes.ReplaceAll(f[mf], []byte("SHA256"), []byte("SHA3"))
+			return n
+		}, `no digest of "web-1.4.0.ovf"`},
+		"without the disk": {func(n []string, f map[string][]byte) []string {
+			f[mf] = bytes.Replace(f[mf], []byte("("+disk), []byte("(other"), 1)
+			return n
+		}, `no digest of "` + disk},
+		"second digest": {func(n []string, f map[string][]byte) []string {
+			f[mf] = append(f[mf], "SHA1("+disk+")= 00"...)
+			return n
+		}, "the file was changed"},
+		"certificate without":       {func(n []string, f map[string][]byte) []string { n[1], f["web.cert"] = "web.cert", nil; return n }, "without a manifest"},
+		"disk twice in the archive": {func(n []string, _ map[string][]byte) []string { return append(slices.Delete(n, 1, 2), disk) }, "twice in the archive"},
+	} {
+		names, files := unpack(t, data)
+		i, err := OpenImage(t.Context(), saveImage(t, pack(t, c.change(names, files), files)), "")
+		if err == nil {
+			i.Close()
+		}
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("manifest %s: %v, want %q", name, err, c.want)
+		}
 	}
 	at := bytes.Index(data, []byte("KDMV")) + overheadSector*sectorSize + 100
 	data[at] ^= 1
@@ -275,6 +306,11 @@ func TestImageRefusals(t *testing.T) {
 		{"VHD: overlap", edit(dynamic, func(b []byte) { copy(b[1540:1544], b[1544:]) }), "overlap"},
 		{"VHD: cut", dynamic[:len(dynamic)-70000], "beyond the end"},
 		{"VHDX", []byte("vhdxfile and so on"), "VHDX"},
+		{"QED", []byte("QED\x00 and so on"), "QED is not read"},
+		{"Parallels", []byte("WithoutFreeSpace and so on"), "Parallels"},
+		{"Parallels, extended", []byte("WithouFreSpacExt and so on"), "Parallels"},
+		{"LUKS", []byte("LUKS\xba\xbe and so on"), "LUKS is not read: convert it to qcow2 or raw, or demand the format raw"},
+		{"ZIP", []byte("PK\x03\x04 and so on"), "compressed"},
 		{"descriptor alone", []byte("# Disk DescriptorFile\n" + strings.Repeat("\n", 600)), "only monolithic"},
 		{"qcow2: cut in the header", q[:50], "header"},
 		{"qcow2: cut", q[:len(q)-2*GrainSize], "beyond the end"},
@@ -301,6 +337,15 @@ func TestImageRefusals(t *testing.T) {
 		{"VDI: overlap", edit(v, func(b []byte) { le.PutUint32(b[512:], 1) }), "same place"},
 		{"VDI: cut", v[:len(v)-1000], "beyond the end"},
 		{"VMDK: cut", vmdk[:len(vmdk)-512], "footer"},
+		{"VMDK: part of a disk", edit(vmdk, func(b []byte) {
+			footer := len(b) - 2*sectorSize
+			clear(b[28:44])
+			clear(b[footer+28 : footer+44])
+		}), "several files"},
+		{"VMDK: no descriptor's text", edit(vmdk, func(b []byte) { b[sectorSize] = 0 }), "several files"},
+		{"VMDK: flat", edit(vmdk, func(b []byte) { copy(b[bytes.Index(b, []byte("SPARSE")):], "FLAT  ") }), "one sparse extent"},
+		{"VMDK: two extents", edit(vmdk, func(b []byte) { copy(b[bytes.Index(b, []byte("# The Disk")):], "RW 9 FLAT x") }), "one sparse extent"},
+		{"VMDK: another size", edit(vmdk, func(b []byte) { copy(b[bytes.Index(b, []byte("RDONLY 6144 ")):], "RDONLY 6145 ") }), "6145 sectors, its header of 6144"},
 		{"VMDK: snapshot", edit(vmdk, func(b []byte) { copy(b[bytes.Index(b, []byte("parentCID=ffffffff")):], "parentCID=12345678") }), "snapshot"},
 	} {
 		i, err := OpenImage(t.Context(), saveImage(t, c.data), "")
@@ -310,6 +355,11 @@ func TestImageRefusals(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", c.name, err, c.want)
 		}
+	}
+	if i, err := OpenImage(t.Context(), saveImage(t, []byte("LUKS\xba\xbe and so on")), FormatRaw); err != nil {
+		t.Errorf("LUKS, taken as it is: %v", err)
+	} else {
+		i.Close()
 	}
 	if _, err := OpenImage(t.Context(), t.TempDir(), ""); err == nil {
 		t.Error("a folder is a disk")

@@ -77,6 +77,9 @@ func (l *linter) note(f Finding) {
 	}
 	if len(l.findings) >= maxFindings {
 		l.more = true
+		if f.Damage { // decides over the package, whatever else is told
+			l.findings[maxFindings-1] = f
+		}
 		return
 	}
 	l.findings = append(l.findings, f)

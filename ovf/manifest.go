@@ -2,6 +2,7 @@ package ovf
 
 import (
 	"crypto"
+	"crypto/md5"
 	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/sha512"
@@ -32,6 +33,7 @@ var digests = []struct {
 	{SHA512, "SHA512", crypto.SHA512, sha512.New},
 	{SHA256, "SHA256", crypto.SHA256, sha256.New},
 	{SHA1, "SHA1", crypto.SHA1, sha1.New},
+	{"", "MD5", crypto.MD5, md5.New}, // read only: old appliances have it
 }
 
 // A Sum is one line of a manifest, or the first of a certificate.

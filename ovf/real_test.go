@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -315,5 +316,47 @@ func TestRealVirtV2V(t *testing.T) {
 	save(t, filepath.Join(dir, "bad.ova"), data)
 	if out, err := run(t, dir, "virt-v2v", "--print-source", "-i", "ova", "bad.ova"); err == nil || !strings.Contains(out, "does not match manifest") && !strings.Contains(out, "checksum") {
 		t.Errorf("virt-v2v takes a tampered disk: %v\n%s", err, out)
+	}
+}
+
+// What virt-v2v makes of manifests that are not as they should be is what we say of it.
+func TestRealVirtV2VManifests(t *testing.T) {
+	real(t, "virt-v2v")
+	t.Setenv("LIBGUESTFS_BACKEND", "direct")
+	dir := t.TempDir()
+	a := testAppliance(t, Universal)
+	good := writeOVA(t, a, Options{ModTime: time.Unix(1e9, 0)})
+	const mf, disk = "web-1.4.0.mf", "web-1.4.0-disk1.vmdk"
+	for name, change := range map[string]func(names []string, files map[string][]byte){
+		"another name": func(n []string, f map[string][]byte) {
+			n[1], f["other.mf"] = "other.mf", bytes.ReplaceAll(f[mf], []byte("= "), []byte("= 00"))
+		},
+		"MF": func(n []string, f map[string][]byte) {
+			n[1], f["web-1.4.0.MF"] = "web-1.4.0.MF", bytes.ReplaceAll(f[mf], []byte("= "), []byte("= 00"))
+		},
+		"no sense": func(_ []string, f map[string][]byte) { f[mf] = append(f[mf], "junk\n"...) },
+		"MD5":      func(_ []string, f map[string][]byte) { f[mf] = append(f[mf], "MD5("+disk+")= 00\n"...) },
+		"upper-case digits": func(_ []string, f map[string][]byte) {
+			f[mf] = regexp.MustCompile("= .*").ReplaceAllFunc(f[mf], bytes.ToUpper)
+		},
+		"lower-case name":   func(_ []string, f map[string][]byte) { f[mf] = append(f[mf], "sha256("+disk+")= 00\n"...) },
+		"space":             func(_ []string, f map[string][]byte) { f[mf] = append(f[mf], "SHA256 ("+disk+")= 00\n"...) },
+		"absent":            func(_ []string, f map[string][]byte) { f[mf] = append(f[mf], "SHA256(absent)= 00\n"...) },
+		"twice":             func(_ []string, f map[string][]byte) { f[mf] = bytes.Repeat(f[mf], 2) },
+		"twice, once wrong": func(_ []string, f map[string][]byte) { f[mf] = append(f[mf], "SHA1("+disk+")= 00\n"...) },
+		"folder": func(n []string, f map[string][]byte) {
+			for i := range n {
+				n[i], f["web/"+n[i]] = "web/"+n[i], f[n[i]]
+			}
+		},
+	} {
+		names, files := unpack(t, good)
+		change(names, files)
+		data := pack(t, names, files)
+		save(t, filepath.Join(dir, "web.ova"), data)
+		out, err := run(t, dir, "virt-v2v", "--print-source", "-i", "ova", "web.ova")
+		if r := checkBytes(t, data); r.Refused(VirtV2V) != (err != nil) {
+			t.Errorf("%s: refused: %t, %v\n%s", name, r.Refused(VirtV2V), refusals(r.Findings, VirtV2V), out)
+		}
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"io"
 	"iter"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/klauspost/compress/zlib"
@@ -87,6 +89,31 @@ func newReader(r io.ReaderAt, size int64) (*Reader, error) {
 	v.directory = parseWords(dir)
 	v.free.New = func() any { return new(inflater) }
 	return v, nil
+}
+
+// described compares the text in the extent with its header: importers believe either. A file without
+// one is a part of a disk.
+func (v *Reader) described() error {
+	if v.Descriptor == "" {
+		return fmt.Errorf("there is no descriptor in it: it is an extent of a disk of several files")
+	}
+	if p := descriptorValue(v.Descriptor, "parentCID"); p != "" && !strings.EqualFold(p, "ffffffff") {
+		return fmt.Errorf("the VMDK is a snapshot: it rests on another file")
+	}
+	var extents [][]string
+	for line := range strings.Lines(v.Descriptor) {
+		if f := strings.Fields(line); len(f) > 1 && (f[0] == "RW" || f[0] == "RDONLY" || f[0] == "NOACCESS") {
+			extents = append(extents, f)
+		}
+	}
+	if len(extents) != 1 || len(extents[0]) < 4 || extents[0][2] != "SPARSE" {
+		return fmt.Errorf("its descriptor does not tell of one sparse extent, which the file is")
+	}
+	sectors, err := strconv.ParseUint(extents[0][1], 10, 64)
+	if grain := v.head.Grain; err != nil || sectors > MaxCapacity/sectorSize || (sectors+grain-1)/grain != v.head.grains() {
+		return fmt.Errorf("its descriptor tells of %s sectors, its header of %d", extents[0][1], v.head.Capacity)
+	}
+	return nil
 }
 
 // footer returns the header that stands at the end, where the grain directory is known.

@@ -18,7 +18,7 @@ func sparseDisk() []byte {
 	}
 	b := make([]byte, 256*sectorSize)
 	copy(b, h.bytes())
-	copy(b[sectorSize:], "# Disk DescriptorFile\ncreateType=\"monolithicSparse\"\n")
+	copy(b[sectorSize:], "# Disk DescriptorFile\ncreateType=\"monolithicSparse\"\nRW 512 SPARSE \"disk.vmdk\"\n")
 	binary.LittleEndian.PutUint32(b[2*sectorSize:], 3)
 	binary.LittleEndian.PutUint32(b[3*sectorSize+4:], 128)
 	binary.LittleEndian.PutUint32(b[3*sectorSize+8:], 1)
