@@ -141,12 +141,16 @@ func prepare(ctx context.Context, s *Spec, o BuildOptions, t *image.Tree, base i
 		e.sources = append(e.sources, disk.dependency(s))
 	}
 	e.sources = append(e.sources, sources...)
+	mutables, err := s.mutables(t)
+	if err != nil {
+		return nil, err
+	}
 	b := &Built{
 		Source: &Source{
 			Tree: t, Disk: disk, Spec: s, Selection: selection, Created: created, Dir: o.Dir, Progress: o.Progress,
 			earlier: earlier, platform: platform,
 		},
-		Config: config(s, base, created, report),
+		Config: config(s, base, created, report, mutables),
 		Report: report,
 	}
 	if b.Provenance, err = newProvenance(s, o.Version, b.Config, e.sources); err != nil {
@@ -358,7 +362,7 @@ func (e *editor) link(l *Link) error {
 }
 
 // config describes the image, but for its artifacts.
-func config(s *Spec, base image.Base, created time.Time, report *profiles.Report) *image.Config {
+func config(s *Spec, base image.Base, created time.Time, report *profiles.Report, mutables []profiles.Mutable) *image.Config {
 	c := &image.Config{
 		Schema: 1, Name: s.Image.Name, Version: s.Image.Version, OS: s.Image.OS, Arch: s.Image.Arch,
 		Created: created, Base: base, Profile: report.Profile,
@@ -367,7 +371,7 @@ func config(s *Spec, base image.Base, created time.Time, report *profiles.Report
 	if s.Layout.Scratch != nil {
 		c.Scratch = s.Layout.Scratch.MountPoint()
 	}
-	for _, m := range s.mutables() {
+	for _, m := range mutables {
 		c.Mutable = append(c.Mutable, image.Mutable{Paths: m.Paths, Rule: m.Rule})
 	}
 	for _, v := range s.Layout.Volumes {
@@ -383,16 +387,17 @@ func config(s *Spec, base image.Base, created time.Time, report *profiles.Report
 }
 
 // mutables returns the rules for what may differ. A captured disk has no files that they could be about.
-func (s *Spec) mutables() []profiles.Mutable {
+func (s *Spec) mutables(t *image.Tree) ([]profiles.Mutable, error) {
 	own := s.Layout.Mutables
 	defaults := len(own) == 0
 	if s.Image.MutableDefaults != nil {
 		defaults = *s.Image.MutableDefaults
 	}
 	if !defaults || s.Disk != nil {
-		return own
+		return own, nil
 	}
-	return slices.Concat(own, profiles.DefaultMutables(s.Image.OS))
+	personal, err := s.Layout.Personal(t)
+	return slices.Concat(own, profiles.DefaultMutables(s.Image.OS), personal), err
 }
 
 // Write writes the artifacts into the layout, all at once, and then the image, whose tag moves

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/goldenisc/packer-plugin-isc/image"
 )
@@ -61,7 +62,7 @@ func (l *Layout) apply(root Root, epoch time.Time) error {
 		}
 	}
 	if l.Identity != nil {
-		if err := b.identity(); err != nil {
+		if err := errors.Join(b.identity(), b.home()); err != nil {
 			return fmt.Errorf("identity: %w", err)
 		}
 	}
@@ -123,6 +124,75 @@ func (b *baker) accounts() error {
 	return errors.Join(errs...)
 }
 
+// home makes the home of the account that logs in, and the folder of its keys, unless they are there:
+// sshd reads keys as the account (sshd(8), AUTHORIZED_KEYS FILE FORMAT), and a root may be read-only.
+func (b *baker) home() error {
+	user := b.layout.Identity.User
+	if user == "" {
+		return nil
+	}
+	f, err := b.record(user)
+	if err != nil {
+		return err
+	}
+	home, shell := f[5], f[6]
+	if err := errors.Join(ownHome(user, home), loginShell(user, shell)); err != nil {
+		return err
+	}
+	uid, gid, err := b.owner(user)
+	if err != nil {
+		return err
+	}
+	for _, dir := range []image.Entry{{Name: home, Mode: fs.ModeDir | 0o750}, {Name: home + "/.ssh", Mode: fs.ModeDir | 0o700}} {
+		dir.UID, dir.GID, dir.ModTime = uid, gid, b.epoch
+		if err := b.mountPoint(dir); err != nil {
+			return err
+		}
+		name, err := follow(b.root, dir.Name)
+		if err != nil {
+			return err
+		}
+		e, err := b.root.Stat(name)
+		if err != nil {
+			return err
+		}
+		if e.UID != uid || e.Mode&0o022 != 0 {
+			return fmt.Errorf("user %q: %q has the mode %04o and the owner %d: sshd takes no keys from what others can write", user, dir.Name, e.Perm(), e.UID)
+		}
+	}
+	return nil
+}
+
+// ownHome refuses the home of an account that logs in, if it is no folder of its own.
+func ownHome(user, home string) error {
+	if !strings.HasPrefix(home, "/") || home == "/" || path.Clean(home) != home || slices.Contains(notHomes, home[1:]) || strings.ContainsFunc(home, unicode.IsSpace) {
+		return fmt.Errorf("user %q has the home %q: keys need a folder of its own, such as /home/%s", user, home, user)
+	}
+	return nil
+}
+
+// loginShell refuses the shell of an account that logs in, if it lets nobody in.
+func loginShell(user, shell string) error {
+	if noShell(shell) {
+		return fmt.Errorf("user %q has the shell %q, which lets nobody in", user, shell)
+	}
+	return nil
+}
+
+// identityUser is the account that the service of the identity block of an image authorizes, or "".
+func identityUser(root Root) (string, error) {
+	text, err := readText(root, unitDir+identityService+".service")
+	if err != nil {
+		return "", err
+	}
+	for line := range strings.Lines(text) {
+		if user, ok := strings.CutPrefix(line, "ExecStart=/usr/lib/isc/"+identityService+" "); ok {
+			return strings.TrimPrefix(strings.TrimSpace(user), "-"), nil
+		}
+	}
+	return "", nil
+}
+
 // started refuses services that wait for what the root does not have: they would never start.
 func (b *baker) started() error {
 	var fmris, units []string
@@ -177,18 +247,30 @@ func (b *baker) owner(user string) (uid, gid int, err error) {
 			user = ""
 		}
 	}
-	passwd, err := readText(b.root, "etc/passwd")
-	if err != nil || user == "" {
+	if user == "" {
+		return 0, 0, nil
+	}
+	f, err := b.record(user)
+	if err != nil {
 		return 0, 0, err
 	}
+	uid, uerr := strconv.Atoi(f[2])
+	gid, gerr := strconv.Atoi(f[3])
+	return uid, gid, errors.Join(uerr, gerr)
+}
+
+// record returns the fields of an account in passwd(5).
+func (b *baker) record(user string) ([]string, error) {
+	passwd, err := readText(b.root, "etc/passwd")
+	if err != nil {
+		return nil, err
+	}
 	for _, f := range records(passwd) {
-		if f[0] == user && len(f) > 3 {
-			uid, uerr := strconv.Atoi(f[2])
-			gid, gerr := strconv.Atoi(f[3])
-			return uid, gid, errors.Join(uerr, gerr)
+		if f[0] == user && len(f) > 6 {
+			return f, nil
 		}
 	}
-	return 0, 0, fmt.Errorf("there is no user %q, neither in the spec nor in the base", user)
+	return nil, fmt.Errorf("there is no user %q, neither in the spec nor in the base", user)
 }
 
 // mountPoint makes the directory that something is mounted on; one that is there stays as it is.

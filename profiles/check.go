@@ -136,8 +136,8 @@ func (l *Layout) Check() []error {
 		c.ports("network: outbound", n.Outbound)
 		c.publish(l)
 	}
-	if id := l.Identity; id != nil && id.User != "" && !nameOK(id.User) {
-		c.addf("identity: user %q is no name of an account", id.User)
+	if l.Identity != nil {
+		c.identity(l)
 	}
 	c.limits(l.Limits)
 	c.mounts(l)
@@ -240,6 +240,24 @@ func (c *checker) users(l *Layout) {
 		}
 		if u.Shell != "" {
 			c.path(block, "shell", u.Shell)
+		}
+	}
+}
+
+// identity checks that somebody can log in with the keys. What accounts of the base have, the root says.
+func (c *checker) identity(l *Layout) {
+	user := l.Identity.User
+	if user != "" && !nameOK(user) {
+		c.addf("identity: user %q is no name of an account", user)
+	}
+	for _, u := range l.Users {
+		if u.Name != user {
+			continue
+		}
+		for _, err := range []error{ownHome(user, orElse(u.Home, "/")), loginShell(user, orElse(u.Shell, nologin(l.OS)))} {
+			if err != nil {
+				c.addf("identity: %w", err)
+			}
 		}
 	}
 }

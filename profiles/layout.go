@@ -102,5 +102,5 @@ type Mutable struct {
 // and make host keys of their own: a file /etc/isc/identity, the system credential isc.identity, or
 // the metadata of SmartOS and OmniOS. Guests with a read-only root do so at every start, in memory.
 type Identity struct {
-	User string `hcl:"user,optional"` // whose keys they are; default: nobody's
+	User string `hcl:"user,optional"` // whose keys they are: an account that has a home of its own and a shell; default: nobody's
 }

@@ -566,3 +566,55 @@ func FuzzService(f *testing.F) {
 		}
 	})
 }
+
+// TestIdentityAccount: whoever the identity block names can log in, whatever the number of the account.
+func TestIdentityAccount(t *testing.T) {
+	for _, os := range []string{Illumos, Linux} {
+		l := &Layout{OS: os, Name: "web", Users: []User{{Name: "w", UID: 801, Home: "/home/w", Shell: "/bin/bash"}}, Identity: &Identity{User: "w"}}
+		tree := bare(t, os)
+		if err := l.Apply(tree, epoch); err != nil {
+			t.Fatal(err)
+		}
+		if err := Apply(tree, baseline(t, os, nil), epoch); err != nil {
+			t.Fatal(err)
+		}
+		if text := read(t, tree, "etc/passwd"); !strings.Contains(text, "w:x:801:801::/home/w:/bin/bash\n") {
+			t.Errorf("%s: passwd is\n%s", os, text)
+		}
+		for name, want := range map[string]image.Entry{
+			"home": {Mode: fs.ModeDir | 0o755}, "home/w": {Mode: fs.ModeDir | 0o750, UID: 801, GID: 801}, "home/w/.ssh": {Mode: fs.ModeDir | 0o700, UID: 801, GID: 801},
+		} {
+			if e, err := tree.Stat(name); err != nil || !sameMeta(e, &want) {
+				t.Errorf("%s: %s is %+v, %v", os, name, e, err)
+			}
+		}
+		personal, err := l.Personal(tree)
+		if err != nil || len(personal) != 1 || !slices.Contains(personal[0].Paths, "/home/w/.ssh/authorized_keys") {
+			t.Errorf("%s: %v, %v", os, personal, err)
+		}
+	}
+	for _, tt := range []struct {
+		user User
+		want string
+	}{
+		{User{Name: "w", UID: 801, Shell: "/bin/sh"}, `home "/"`},
+		{User{Name: "w", UID: 801, Home: "/var", Shell: "/bin/sh"}, `home "/var"`},
+		{User{Name: "w", UID: 801, Home: "/home/w"}, `shell "/bin/false"`},
+		{User{Name: "w", UID: 801, Home: "/home/w", Shell: "/usr/sbin/nologin"}, `shell "/usr/sbin/nologin"`},
+	} {
+		l := &Layout{OS: Linux, Name: "web", Users: []User{tt.user}, Identity: &Identity{User: "w"}}
+		if err := errors.Join(l.Check()...); err == nil || !strings.HasPrefix(err.Error(), "identity: user") || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%+v: %v", tt.user, err)
+		}
+	}
+	// Of accounts of the base only the root says.
+	tree := newTree(t, map[string]string{
+		"etc/passwd": "root:x:0:0::/root:/bin/sh\nbin:x:1:1::/usr/bin:/bin/sh\nd:x:2:2::/srv/d:/bin/false\no:x:3:3::/srv/o:/bin/sh\n", "srv/o/x": "",
+	})
+	for user, want := range map[string]string{"bin": `home "/usr/bin"`, "d": "lets nobody in", "o": "from what others can write"} {
+		l := &Layout{OS: Linux, Name: "web", Identity: &Identity{User: user}}
+		if err := l.Apply(tree, epoch); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", user, err)
+		}
+	}
+}
