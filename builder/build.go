@@ -121,6 +121,9 @@ func prepare(ctx context.Context, s *Spec, o BuildOptions, t *image.Tree, base i
 			return nil, err
 		}
 	}
+	if err := s.Layout.CheckPresent(t); err != nil {
+		return nil, s.placed(err)
+	}
 	selection, err := s.selection()
 	if err != nil {
 		return nil, Input(err)
@@ -234,19 +237,27 @@ func (e *editor) run(ctx context.Context) error {
 		}
 	}
 	if err := e.spec.Layout.Apply(e.tree, e.created); err != nil {
-		return err
+		return e.spec.placed(err)
 	}
 	for i := range e.spec.Files {
 		if err := e.file(&e.spec.Files[i]); err != nil {
-			return fmt.Errorf("file %q: %w", e.spec.Files[i].Path, err)
+			return declined(fmt.Errorf("file %q: %w", e.spec.Files[i].Path, err))
 		}
 	}
 	for i := range e.spec.Links {
 		if err := e.link(&e.spec.Links[i]); err != nil {
-			return fmt.Errorf("link %q: %w", e.spec.Links[i].Path, err)
+			return declined(fmt.Errorf("link %q: %w", e.spec.Links[i].Path, err))
 		}
 	}
 	return nil
+}
+
+// declined makes bad input of what a tree does not take; what this machine does not do is a PathError.
+func declined(err error) error {
+	if errors.As(err, new(*fs.PathError)) {
+		return err
+	}
+	return Input(err)
 }
 
 // remove takes out what matches. A pattern that matches nothing is an error: it would hide that
