@@ -318,6 +318,8 @@ func (c *checker) services(l *Layout) {
 		for _, p := range s.Privileges {
 			if name := strings.TrimPrefix(p, "!"); !slices.Contains(privilegeSets, name) && !slices.Contains(privilegeNames, name) {
 				c.addf("%s: privileges: there is no %q%s", block, name, didYouMean(name, privilegeNames))
+			} else if l.OS == Linux && name != p && slices.Contains(illumosOnly, name) {
+				c.addf("%s: privileges: Linux takes no %q from a program: leave it out", block, name)
 			}
 		}
 		for _, a := range s.After {

@@ -581,6 +581,8 @@ func TestNeverStarts(t *testing.T) {
 		{Illumos, Layout{Services: []Service{named("a", "svc:/site/b:default"), named("b", "a")}}, `none of a, b, a ever starts`},
 		{Linux, Layout{Services: []Service{named("a", "b", "c"), named("b", "c"), named("c", "postgresql@15-main.service")}}, ""},
 		{Linux, Layout{Services: []Service{named("a", "a.service")}}, `after "a.service"`},
+		{Linux, Layout{Services: []Service{{Name: "a", Exec: "/bin/x", Privileges: []string{"basic", "!proc_exec", "!net_access"}}}}, `privileges: Linux takes no "proc_exec"`},
+		{Illumos, Layout{Services: []Service{{Name: "a", Exec: "/bin/x", Privileges: []string{"basic", "!proc_exec"}}}}, ""},
 		{Linux, Layout{Services: []Service{named("a", "../x.service")}}, `after "../x.service" is no other service`},
 		{Illumos, Layout{Services: []Service{named("a", "svc:/../x")}}, `after "svc:/../x" is no other service`},
 		{Illumos, Layout{Services: []Service{named("a", "svc:/network/rpc/bind:default")}}, ""},

@@ -23,6 +23,10 @@ var privilegeNames = []string{
 	"sys_suser_compat", "sys_time", "sys_trans_label", "win_colormap", "win_config",
 }
 
+// illumosOnly are basic privileges that nothing on Linux takes from a service: a filter of system calls holds
+// before systemd itself executes the program, and threads are made by the calls that make processes.
+var illumosOnly = []string{"file_read", "file_write", "proc_exec", "proc_fork", "proc_session"}
+
 // capabilities are the capabilities(7) of Linux that correspond to privileges. The basic ones,
 // which every process has on illumos, have none.
 var capabilities = map[string][]string{
