@@ -125,6 +125,9 @@ func prepare(ctx context.Context, s *Spec, o BuildOptions, t *image.Tree, base i
 			return nil, err
 		}
 	}
+	if err := s.Layout.CheckPresent(t); err != nil {
+		return nil, s.placed(err)
+	}
 	selection, err := s.selection()
 	if err != nil {
 		return nil, Input(err)
@@ -146,12 +149,16 @@ func prepare(ctx context.Context, s *Spec, o BuildOptions, t *image.Tree, base i
 		e.sources = append(e.sources, disk.dependency(s))
 	}
 	e.sources = append(e.sources, sources...)
+	mutables, err := s.mutables(t)
+	if err != nil {
+		return nil, err
+	}
 	b := &Built{
 		Source: &Source{
 			Tree: t, Disk: disk, Spec: s, Selection: selection, Created: created, Dir: o.Dir, Progress: o.Progress,
 			earlier: earlier, platform: platform,
 		},
-		Config: config(s, base, created, report),
+		Config: config(s, base, created, report, mutables),
 		Report: report,
 	}
 	if b.Provenance, err = newProvenance(s, o.Version, b.Config, e.sources); err != nil {
@@ -236,27 +243,37 @@ func (e *editor) run(ctx context.Context) error {
 		}
 	}
 	if err := e.spec.Layout.Apply(e.tree, e.created); err != nil {
-		return err
+		return e.spec.placed(err)
 	}
 	for i := range e.spec.Files {
 		f := &e.spec.Files[i]
-		if err := e.file(f); err != nil {
-			return fmt.Errorf("file %q: %w", f.Path, err)
+		err := e.file(f)
+		if err == nil {
+			err = e.lies("file", f.Path)
 		}
-		if err := e.lies("file", f.Path); err != nil {
-			return fmt.Errorf("file %q: %w", f.Path, err)
+		if err != nil {
+			return declined(fmt.Errorf("file %q: %w", f.Path, err))
 		}
 	}
 	for i := range e.spec.Links {
 		l := &e.spec.Links[i]
-		if err := e.link(l); err != nil {
-			return fmt.Errorf("link %q: %w", l.Path, err)
+		err := e.link(l)
+		if err == nil {
+			err = e.lies("link", l.Path)
 		}
-		if err := e.lies("link", l.Path); err != nil {
-			return fmt.Errorf("link %q: %w", l.Path, err)
+		if err != nil {
+			return declined(fmt.Errorf("link %q: %w", l.Path, err))
 		}
 	}
 	return nil
+}
+
+// declined makes bad input of what a tree does not take; what this machine does not do is a PathError.
+func declined(err error) error {
+	if errors.As(err, new(*fs.PathError)) {
+		return err
+	}
+	return Input(err)
 }
 
 // remove takes out what matches. A pattern that matches nothing is an error: it would hide that
@@ -388,7 +405,7 @@ func (e *editor) lies(block, name string) error {
 }
 
 // config describes the image, but for its artifacts.
-func config(s *Spec, base image.Base, created time.Time, report *profiles.Report) *image.Config {
+func config(s *Spec, base image.Base, created time.Time, report *profiles.Report, mutables []profiles.Mutable) *image.Config {
 	c := &image.Config{
 		Schema: 1, Name: s.Image.Name, Version: s.Image.Version, OS: s.Image.OS, Arch: s.Image.Arch,
 		Created: created, Base: base, Profile: report.Profile,
@@ -397,7 +414,7 @@ func config(s *Spec, base image.Base, created time.Time, report *profiles.Report
 	if s.Layout.Scratch != nil {
 		c.Scratch = s.Layout.Scratch.MountPoint()
 	}
-	for _, m := range s.mutables() {
+	for _, m := range mutables {
 		c.Mutable = append(c.Mutable, image.Mutable{Paths: m.Paths, Rule: m.Rule})
 	}
 	for _, v := range s.Layout.Volumes {
@@ -413,16 +430,17 @@ func config(s *Spec, base image.Base, created time.Time, report *profiles.Report
 }
 
 // mutables returns the rules for what may differ. A captured disk has no files that they could be about.
-func (s *Spec) mutables() []profiles.Mutable {
+func (s *Spec) mutables(t *image.Tree) ([]profiles.Mutable, error) {
 	own := s.Layout.Mutables
 	defaults := len(own) == 0
 	if s.Image.MutableDefaults != nil {
 		defaults = *s.Image.MutableDefaults
 	}
 	if !defaults || s.Disk != nil {
-		return own
+		return own, nil
 	}
-	return slices.Concat(own, profiles.DefaultMutables(s.Image.OS))
+	personal, err := s.Layout.Personal(t)
+	return slices.Concat(own, profiles.DefaultMutables(s.Image.OS), personal), err
 }
 
 // Write writes the artifacts into the layout, all at once, and then the image, whose tag moves

@@ -500,13 +500,38 @@ func (p *parser) quote(diags hcl.Diagnostics) {
 // locate returns the range of what a path names, or else of the nearest thing around it, whose
 // path is found.
 func (p *parser) locate(path string) (at hcl.Range, found string) {
+	if at, found = p.spec.locate(path); found == "" {
+		at = p.start
+	}
+	return at, found
+}
+
+func (s *Spec) locate(path string) (at hcl.Range, found string) {
 	for around := path; around != ""; around = around[:max(0, strings.LastIndexAny(around, ".["))] {
-		at, ok := p.where[around]
-		if ok {
+		if at, ok := s.where[around]; ok {
 			return at, around
 		}
 	}
-	return p.start, ""
+	return at, ""
+}
+
+// placed has what is wrong with a layout be bad input, and say where in the spec it is. Other errors stay.
+func (s *Spec) placed(err error) error {
+	var misfit *profiles.MisfitError
+	if !errors.As(err, &misfit) {
+		return err
+	}
+	var all []error
+	for _, err := range misfit.Errs {
+		for part := err; part != nil; part = errors.Unwrap(part) { // a file of the base may stand before the block
+			if at, found := s.locate(s.layoutPath(part)); found != "" {
+				err = fmt.Errorf("%s:%d: %w", hcltext.Printable(at.Filename), at.Start.Line, err)
+				break
+			}
+		}
+		all = append(all, err)
+	}
+	return Input(errors.Join(all...))
 }
 
 // sentence makes an error's text end like those of HCL.

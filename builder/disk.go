@@ -236,7 +236,7 @@ func prepareCaptured(ctx context.Context, s *Spec, o BuildOptions, d *CapturedDi
 	}
 	b = &Built{
 		Source: &Source{Tree: t, Disk: d, Spec: s, Selection: selection, Created: created, Dir: o.Dir, Progress: o.Progress},
-		Config: config(s, image.Base{Source: s.Disk.name(), Digest: d.File}, created, report),
+		Config: config(s, image.Base{Source: s.Disk.name(), Digest: d.File}, created, report, s.Layout.Mutables),
 		Report: report,
 	}
 	b.Provenance, err = newProvenance(s, o.Version, b.Config, nil)

@@ -49,6 +49,8 @@ type Spec struct {
 	Dir       string      // the folder that names of local files are relative to
 	Texts     Texts       // what diagnostics point into
 	Inputs    Inputs      // what the spec was read from
+
+	where map[string]hcl.Range // of blocks and values, by path
 }
 
 // An Image says what is built.
@@ -176,11 +178,12 @@ type parser struct {
 }
 
 func newParser(filename string, src []byte, opts Options) *parser {
+	where := map[string]hcl.Range{}
 	return &parser{
-		spec:  &Spec{Dir: filepath.Dir(filename), Texts: Texts{filename: src}, Inputs: newInputs(filename, src, opts)},
+		spec:  &Spec{Dir: filepath.Dir(filename), Texts: Texts{filename: src}, Inputs: newInputs(filename, src, opts), where: where},
 		opts:  opts,
 		start: hcl.Range{Filename: filename, Start: hcl.InitialPos, End: hcl.InitialPos},
-		where: map[string]hcl.Range{}, missing: map[string]bool{}, incomplete: map[string]bool{}, misspelt: map[string]bool{}, unknown: map[string]bool{},
+		where: where, missing: map[string]bool{}, incomplete: map[string]bool{}, misspelt: map[string]bool{}, unknown: map[string]bool{},
 	}
 }
 

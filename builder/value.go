@@ -37,6 +37,7 @@ func ParseValue(v cty.Value, dir string) (*Spec, hcl.Diagnostics) {
 		p.evaluate()
 		p.decode()
 		p.check()
+		p.spec.where = nil // there is no file that it could be told of later
 	}
 	sortDiagnostics("", p.diags)
 	return p.spec, p.diags

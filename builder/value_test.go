@@ -95,6 +95,7 @@ zone {
 	}
 	got.Inputs, want.Inputs = builder.Inputs{}, builder.Inputs{}
 	got.Texts, want.Texts = nil, nil
+	builder.Unplace(want)
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("from the value\n%+v\nfrom the file\n%+v", got, want)
 	}

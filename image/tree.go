@@ -200,7 +200,7 @@ func (t *Tree) resolve(name string) (string, error) {
 			continue
 		}
 		if followed++; followed > maxLinks {
-			return "", fmt.Errorf("%q: too many levels of symbolic links", name)
+			return "", &fs.PathError{Op: "resolve", Path: name, Err: errors.New("too many levels of symbolic links")}
 		}
 		if strings.HasPrefix(n.Target, "/") {
 			done = "."

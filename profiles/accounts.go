@@ -137,6 +137,11 @@ func (a *accounts) user(u *User, gid int) error {
 		if err := clash(text, "user", u.Name, u.UID); err != nil {
 			return "", err
 		}
+		for _, f := range records(text) {
+			if f[0] == u.Name && len(f) > 2 && f[2] != strconv.Itoa(u.UID) {
+				return "", fmt.Errorf("user %q: has the number %s in the base, not %d: files are its by number", u.Name, f[2], u.UID)
+			}
+		}
 		return setRecord(text, []string{
 			u.Name, "x", strconv.Itoa(u.UID), strconv.Itoa(gid), u.Comment, orElse(u.Home, "/"), orElse(u.Shell, nologin(a.os)),
 		}), nil

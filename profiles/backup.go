@@ -16,6 +16,7 @@ type backupDocument struct {
 	Schema  int            `json:"schema"` // 1
 	Added   []string       `json:"added"`  // names to remove, directories before what is in them
 	Objects []backupObject `json:"objects"`
+	Running Running        `json:"running,omitzero"`
 }
 
 // symlinkType is the one type that has a target.
@@ -50,7 +51,7 @@ func (b *Backup) Names() []string {
 // Marshal encodes the backup, which has the contents of files and so their secrets. Extended attributes
 // are not kept.
 func (b *Backup) Marshal() ([]byte, error) {
-	doc := backupDocument{Schema: 1, Added: append([]string{}, b.added...), Objects: []backupObject{}}
+	doc := backupDocument{Schema: 1, Added: append([]string{}, b.added...), Objects: []backupObject{}, Running: b.Running}
 	for _, l := range b.saved {
 		if _, ok := backupTypes[image.TypeName(l.Mode)]; !ok {
 			return nil, fmt.Errorf("backup: %q is a %s", l.Name, image.TypeName(l.Mode))
@@ -72,7 +73,10 @@ func ParseBackup(data []byte) (*Backup, error) {
 	if doc.Schema != 1 {
 		return nil, fmt.Errorf("backup: schema %d is not 1", doc.Schema)
 	}
-	b := &Backup{}
+	if err := doc.Running.check(); err != nil {
+		return nil, fmt.Errorf("backup: %w", err)
+	}
+	b := &Backup{Running: doc.Running}
 	for _, name := range doc.Added {
 		if err := backupName(name); err != nil {
 			return nil, err

@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/goldenisc/packer-plugin-isc/image"
 )
@@ -20,13 +22,41 @@ import (
 func (l *Layout) Apply(root Root, epoch time.Time) error {
 	over := NewOverlay(root)
 	if err := l.apply(over, epoch); err != nil {
-		return err
+		return misfit(err)
 	}
 	changes, err := over.Changes()
 	if err != nil {
 		return err
 	}
 	return Commit(root, changes)
+}
+
+// A MisfitError is what is wrong with a layout, by itself or for the root that it was to be applied to.
+// Each error names the block that it is about, if it is about one.
+type MisfitError struct{ Errs []error }
+
+func (e *MisfitError) Error() string   { return errors.Join(e.Errs...).Error() }
+func (e *MisfitError) Unwrap() []error { return e.Errs }
+
+// misfit makes a MisfitError of an error, and of what was joined several.
+func misfit(err error) error {
+	if err == nil {
+		return nil
+	}
+	var all []error
+	var add func(error)
+	add = func(err error) {
+		joined, ok := err.(interface{ Unwrap() []error })
+		if !ok {
+			all = append(all, err)
+			return
+		}
+		for _, e := range joined.Unwrap() {
+			add(e)
+		}
+	}
+	add(err)
+	return &MisfitError{all}
 }
 
 func (l *Layout) apply(root Root, epoch time.Time) error {
@@ -38,7 +68,7 @@ func (l *Layout) apply(root Root, epoch time.Time) error {
 		return err
 	}
 	b := &baker{root: root, layout: l, epoch: epoch}
-	if err := errors.Join(b.accounts(), b.started()); err != nil {
+	if err := errors.Join(b.accounts(), b.started(), b.replaced()); err != nil {
 		return err
 	}
 	for _, v := range l.Volumes {
@@ -61,7 +91,7 @@ func (l *Layout) apply(root Root, epoch time.Time) error {
 		}
 	}
 	if l.Identity != nil {
-		if err := b.identity(); err != nil {
+		if err := errors.Join(b.identity(), b.home()); err != nil {
 			return fmt.Errorf("identity: %w", err)
 		}
 	}
@@ -111,59 +141,203 @@ func (b *baker) accounts() error {
 	var errs []error
 	for _, s := range b.layout.Services {
 		if !has(passwd, s.User) {
-			errs = append(errs, fmt.Errorf("service %q: there is no user %q, neither in the spec nor in the base", s.Name, s.User))
+			errs = append(errs, fmt.Errorf("service %q: user %q is neither in the spec nor in the base", s.Name, s.User))
 		}
 		if !has(group, s.Group) {
-			errs = append(errs, fmt.Errorf("service %q: there is no group %q, neither in the spec nor in the base", s.Name, s.Group))
+			errs = append(errs, fmt.Errorf("service %q: group %q is neither in the spec nor in the base", s.Name, s.Group))
 		}
 	}
 	if id := b.layout.Identity; id != nil && !has(passwd, id.User) {
-		errs = append(errs, fmt.Errorf("identity: there is no user %q, neither in the spec nor in the base", id.User))
+		errs = append(errs, fmt.Errorf("identity: user %q is neither in the spec nor in the base", id.User))
 	}
 	return errors.Join(errs...)
 }
 
+// home makes the home of the account that logs in, and the folder of its keys, unless they are there:
+// sshd reads keys as the account (sshd(8), AUTHORIZED_KEYS FILE FORMAT), and a root may be read-only.
+func (b *baker) home() error {
+	user := b.layout.Identity.User
+	if user == "" {
+		return nil
+	}
+	f, err := b.record(user)
+	if err != nil {
+		return err
+	}
+	home, shell := f[5], f[6]
+	if err := errors.Join(ownHome(user, home), loginShell(user, shell)); err != nil {
+		return err
+	}
+	uid, gid, err := b.owner(user)
+	if err != nil {
+		return err
+	}
+	for _, dir := range []image.Entry{{Name: home, Mode: fs.ModeDir | 0o750}, {Name: home + "/.ssh", Mode: fs.ModeDir | 0o700}} {
+		dir.UID, dir.GID, dir.ModTime = uid, gid, b.epoch
+		if err := b.mountPoint(dir); err != nil {
+			return err
+		}
+		name, err := follow(b.root, dir.Name)
+		if err != nil {
+			return err
+		}
+		e, err := b.root.Stat(name)
+		if err != nil {
+			return err
+		}
+		if e.UID != uid || e.Mode&0o022 != 0 {
+			return fmt.Errorf("user %q: %q has the mode %04o and the owner %d: sshd takes no keys from what others can write", user, dir.Name, e.Perm(), e.UID)
+		}
+	}
+	return nil
+}
+
+// ownHome refuses the home of an account that logs in, if it is no folder of its own.
+func ownHome(user, home string) error {
+	if !strings.HasPrefix(home, "/") || home == "/" || path.Clean(home) != home || slices.Contains(notHomes, home[1:]) || strings.ContainsFunc(home, unicode.IsSpace) {
+		return fmt.Errorf("user %q has the home %q: keys need a folder of its own, such as /home/%s", user, home, user)
+	}
+	return nil
+}
+
+// loginShell refuses the shell of an account that logs in, if it lets nobody in.
+func loginShell(user, shell string) error {
+	if noShell(shell) {
+		return fmt.Errorf("user %q has the shell %q, which lets nobody in", user, shell)
+	}
+	return nil
+}
+
+// identityUser is the account that the service of the identity block of an image authorizes, or "".
+func identityUser(root Root) (string, error) {
+	text, err := readText(root, unitDir+identityService+".service")
+	if err != nil {
+		return "", err
+	}
+	for line := range strings.Lines(text) {
+		if user, ok := strings.CutPrefix(line, "ExecStart=/usr/lib/isc/"+identityService+" "); ok {
+			return strings.TrimPrefix(strings.TrimSpace(user), "-"), nil
+		}
+	}
+	return "", nil
+}
+
 // started refuses services that wait for what the root does not have: they would never start.
 func (b *baker) started() error {
-	var fmris, units []string
+	var errs []error
 	for _, s := range b.layout.Services {
 		for _, a := range s.After {
-			if strings.HasPrefix(a, "svc:/") {
-				fmris = append(fmris, a)
-			} else if strings.Contains(a, ".") {
-				units = append(units, a)
+			held, err := true, error(nil)
+			switch {
+			case strings.HasPrefix(a, "svc:/"):
+				held, err = b.hasFMRI(a)
+			case strings.Contains(a, "."):
+				held, err = b.hasUnit(a)
 			}
-		}
-	}
-	var errs []error
-	if len(fmris) > 0 {
-		smf, err := ReadSMF(b.root)
-		if err != nil {
-			return err
-		}
-		for _, f := range fmris {
-			service, instance, ok := strings.Cut(strings.TrimPrefix(f, "svc:/"), ":")
-			held := smf.services[service] != nil && (!ok || smf.Has(service, instance))
-			if smf.System() && !held && !strings.HasPrefix(service, "site/") {
-				errs = append(errs, fmt.Errorf("no manifest of the base brings %s, which a service starts after", f))
+			if err != nil {
+				return err
 			}
-		}
-	}
-	for _, u := range units {
-		systemd, err := applicable(b.root, &Method{Needs: []string{"usr/lib/systemd/systemd", "lib/systemd/systemd"}})
-		if err != nil || !systemd {
-			return err
-		}
-		held, err := applicable(b.root, &Method{Needs: append(unitPaths([]string{u}), globQuote("etc/systemd/system/"+u))})
-		if err != nil {
-			return err
-		}
-		if own, ok := strings.CutSuffix(u, ".service"); !held && !(ok && slices.ContainsFunc(b.layout.Services, func(s Service) bool { return s.Name == own })) {
-			errs = append(errs, fmt.Errorf("the base has no unit %s, which a service starts after", u))
+			if !held {
+				errs = append(errs, fmt.Errorf("service %q: after %q: the base has no such service, so that this one would never start", s.Name, a))
+			}
 		}
 	}
 	return errors.Join(errs...)
 }
+
+// hasFMRI reports whether the root has the service of an FMRI, or is no whole system.
+func (b *baker) hasFMRI(fmri string) (bool, error) {
+	smf, err := ReadSMF(b.root)
+	if err != nil {
+		return false, err
+	}
+	service, instance, ok := strings.Cut(strings.TrimPrefix(fmri, "svc:/"), ":")
+	held := smf.services[service] != nil && (!ok || smf.Has(service, instance))
+	return held || !smf.System() || strings.HasPrefix(service, "site/"), nil
+}
+
+// hasUnit reports whether the root has a unit, or will have it, or is no whole system.
+func (b *baker) hasUnit(unit string) (bool, error) {
+	if own, ok := strings.CutSuffix(unit, ".service"); ok && slices.ContainsFunc(b.layout.Services, func(s Service) bool { return s.Name == own }) {
+		return true, nil
+	}
+	systemd, err := applicable(b.root, &Method{Needs: []string{"usr/lib/systemd/systemd", "lib/systemd/systemd"}})
+	if err != nil || !systemd {
+		return true, err
+	}
+	return applicable(b.root, &Method{Needs: append(unitPaths([]string{globQuote(unit)}), globQuote(unitDir+unit))})
+}
+
+// ofSystem are the lines of a unit that the system starts by, or that is handed sockets: a program that
+// takes its place is not what the others wait for.
+var ofSystem = regexp.MustCompile(`(?m)^(DefaultDependencies=(?:no|false|0)|Requires=.*\.socket)\b`)
+
+// replaced refuses services that would take the place of the system's own. Those of other programs may be
+// replaced: that is how they are adopted.
+func (b *baker) replaced() error {
+	if b.layout.OS != Linux {
+		return nil
+	}
+	var errs []error
+	for _, s := range b.layout.Services {
+		for _, unit := range unitPaths([]string{s.Name + ".service"}) {
+			text, err := readText(b.root, unit)
+			if err != nil {
+				return err
+			}
+			if why := ofSystem.FindString(text); why != "" || text != "" && strings.HasPrefix(s.Name, "systemd-") {
+				errs = append(errs, fmt.Errorf("service %q: the base has a part of the system in %q: give the service another name", s.Name, unit))
+				break
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// CheckPresent returns what services need of a root and do not find there once everything is laid. What
+// comes with a volume or the scratch space, nobody knows before it is there.
+func (l *Layout) CheckPresent(root Root) error {
+	var errs []error
+	for _, s := range l.Services {
+		for _, n := range []struct {
+			attribute, path string
+			is              func(*image.Entry) bool
+		}{{"directory", s.Directory, (*image.Entry).IsDir}, {"environment_file", s.EnvironmentFile, (*image.Entry).IsRegular}} {
+			if n.path == "" || l.mounted(n.path) {
+				continue
+			}
+			name, err := follow(root, n.path)
+			if err != nil {
+				return err
+			}
+			e, err := root.Stat(name)
+			switch {
+			case errors.Is(err, fs.ErrNotExist):
+				errs = append(errs, fmt.Errorf("service %q: %s %q is not in the image: the service would never start", s.Name, n.attribute, n.path))
+			case err != nil:
+				return err
+			case !n.is(e):
+				errs = append(errs, fmt.Errorf("service %q: %s %q is a %s: the service would never start", s.Name, n.attribute, n.path, image.TypeName(e.Mode)))
+			}
+		}
+	}
+	return misfit(errors.Join(errs...))
+}
+
+// mounted reports whether a path is in a volume, the scratch space, or what each start makes anew.
+func (l *Layout) mounted(p string) bool {
+	at := []string{"/run", "/var/run", "/tmp", "/var/tmp", "/dev", "/proc", "/sys", "/system"}
+	if l.Scratch != nil {
+		at = append(at, l.Scratch.MountPoint())
+	}
+	for _, v := range l.Volumes {
+		at = append(at, v.Path)
+	}
+	return slices.ContainsFunc(at, func(dir string) bool { return within(p, dir) })
+}
+
+// within reports whether a path is a folder or below it.
+func within(p, dir string) bool { return p == dir || strings.HasPrefix(p, dir+"/") }
 
 func (b *baker) file(name string, mode fs.FileMode, gid int, data []byte) error {
 	return ensure(b.root, image.Entry{Name: name, Mode: mode, GID: gid, ModTime: b.epoch}, data)
@@ -177,18 +351,30 @@ func (b *baker) owner(user string) (uid, gid int, err error) {
 			user = ""
 		}
 	}
-	passwd, err := readText(b.root, "etc/passwd")
-	if err != nil || user == "" {
+	if user == "" {
+		return 0, 0, nil
+	}
+	f, err := b.record(user)
+	if err != nil {
 		return 0, 0, err
 	}
+	uid, uerr := strconv.Atoi(f[2])
+	gid, gerr := strconv.Atoi(f[3])
+	return uid, gid, errors.Join(uerr, gerr)
+}
+
+// record returns the fields of an account in passwd(5).
+func (b *baker) record(user string) ([]string, error) {
+	passwd, err := readText(b.root, "etc/passwd")
+	if err != nil {
+		return nil, err
+	}
 	for _, f := range records(passwd) {
-		if f[0] == user && len(f) > 3 {
-			uid, uerr := strconv.Atoi(f[2])
-			gid, gerr := strconv.Atoi(f[3])
-			return uid, gid, errors.Join(uerr, gerr)
+		if f[0] == user && len(f) > 6 {
+			return f, nil
 		}
 	}
-	return 0, 0, fmt.Errorf("there is no user %q, neither in the spec nor in the base", user)
+	return nil, fmt.Errorf("there is no user %q, neither in the spec nor in the base", user)
 }
 
 // mountPoint makes the directory that something is mounted on; one that is there stays as it is.

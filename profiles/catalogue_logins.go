@@ -31,8 +31,8 @@ var loginControls = []Control{
 				Edits: systemAccounts(100),
 			},
 			Linux: {
-				How:   "etc/shadow: accounts below 1000 other than root have no password; etc/passwd: their shell is nologin; ${accounts_remove} are removed",
-				Globs: []string{"etc/passwd", "etc/shadow"},
+				How:   "etc/shadow: accounts below 1000 other than root have no password; etc/passwd: their shell is nologin, but for that of the identity block; ${accounts_remove} are removed",
+				Globs: []string{"etc/passwd", "etc/shadow", unitDir + identityService + ".service"},
 				Needs: []string{"etc/passwd"},
 				Edits: systemAccounts(1000),
 			},
@@ -204,6 +204,10 @@ func systemAccounts(first int) func(*Params) []Edit {
 			if err != nil {
 				return err
 			}
+			keyed, err := identityUser(root)
+			if err != nil {
+				return err
+			}
 			gone := p.List("accounts_remove")
 			system := func(name string) bool { return name != "root" && !people[name] }
 			drop := func(text string) string {
@@ -214,7 +218,7 @@ func systemAccounts(first int) func(*Params) []Edit {
 			}
 			for _, edit := range editFile("etc/passwd", func(text string) (string, error) {
 				return editRecords(drop(text), func(f []string) {
-					if p.OS == Linux && len(f) > 6 && system(f[0]) && !noShell(f[6]) {
+					if p.OS == Linux && len(f) > 6 && system(f[0]) && f[0] != keyed && !noShell(f[6]) {
 						f[6] = "/usr/sbin/nologin"
 					}
 				}), nil

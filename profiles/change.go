@@ -2,9 +2,12 @@ package profiles
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"iter"
+	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/goldenisc/packer-plugin-isc/image"
 )
@@ -49,9 +52,40 @@ func replace(root Root, c *Change) error {
 
 // A Backup is what changes replace and remove, to be put back.
 type Backup struct {
-	added []string
-	saved []layered
+	added   []string
+	saved   []layered
+	Running Running
 }
+
+// Running is the state of a running system that no file holds, as it was before a change of files.
+type Running struct {
+	Kernel  map[string]string `json:"kernel,omitempty"`  // values of sysctl(8)
+	Units   []string          `json:"units,omitempty"`   // of systemd, that are stopped or started
+	Active  []string          `json:"active,omitempty"`  // those of them that ran, and instances of templates
+	Enabled map[string]string `json:"enabled,omitempty"` // general/enabled of instances of smf(7): true or false
+}
+
+// check refuses what is no name: they are handed to programs, which take some arguments for options.
+func (r *Running) check() error {
+	for _, k := range sortedKeys(r.Kernel) {
+		if !kernelForm.MatchString(k) || strings.ContainsFunc(r.Kernel[k], func(c rune) bool { return c != '\t' && unfit(c) }) {
+			return fmt.Errorf("%q is no value of sysctl(8)", k)
+		}
+	}
+	for _, u := range slices.Concat(r.Units, r.Active) {
+		if !unitForm.MatchString(u) || u[0] == '-' {
+			return fmt.Errorf("%q is no unit", u)
+		}
+	}
+	for _, f := range sortedKeys(r.Enabled) {
+		if v := r.Enabled[f]; !fmriForm.MatchString(f) || v != "true" && v != "false" {
+			return fmt.Errorf("%q is no instance that is enabled or not", f)
+		}
+	}
+	return nil
+}
+
+var kernelForm = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_./:*-]*$`)
 
 // Save reads what the changes replace and remove from the root that they are to be made in.
 func Save(root Root, changes []Change) (*Backup, error) {

@@ -5,6 +5,7 @@ import (
 	"math"
 	"net/url"
 	"path"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -136,8 +137,8 @@ func (l *Layout) Check() []error {
 		c.ports("network: outbound", n.Outbound)
 		c.publish(l)
 	}
-	if id := l.Identity; id != nil && id.User != "" && !nameOK(id.User) {
-		c.addf("identity: user %q is no name of an account", id.User)
+	if l.Identity != nil {
+		c.identity(l)
 	}
 	c.limits(l.Limits)
 	c.mounts(l)
@@ -221,6 +222,10 @@ func (c *checker) users(l *Layout) {
 			c.addf("%s: there are two", block)
 		}
 		names[u.Name] = true
+		if u.Name == "root" {
+			c.addf("%s: is in every system, and of the number 0", block)
+			continue
+		}
 		c.id(block, "uid", u.UID)
 		if other, ok := numbers[u.UID]; ok {
 			c.addf("%s: uid %d is that of user %q too", block, u.UID, other)
@@ -240,6 +245,24 @@ func (c *checker) users(l *Layout) {
 		}
 		if u.Shell != "" {
 			c.path(block, "shell", u.Shell)
+		}
+	}
+}
+
+// identity checks that somebody can log in with the keys. What accounts of the base have, the root says.
+func (c *checker) identity(l *Layout) {
+	user := l.Identity.User
+	if user != "" && !nameOK(user) {
+		c.addf("identity: user %q is no name of an account", user)
+	}
+	for _, u := range l.Users {
+		if u.Name != user {
+			continue
+		}
+		for _, err := range []error{ownHome(user, orElse(u.Home, "/")), loginShell(user, orElse(u.Shell, nologin(l.OS)))} {
+			if err != nil {
+				c.addf("identity: %w", err)
+			}
 		}
 	}
 }
@@ -295,6 +318,8 @@ func (c *checker) services(l *Layout) {
 		for _, p := range s.Privileges {
 			if name := strings.TrimPrefix(p, "!"); !slices.Contains(privilegeSets, name) && !slices.Contains(privilegeNames, name) {
 				c.addf("%s: privileges: there is no %q%s", block, name, didYouMean(name, privilegeNames))
+			} else if l.OS == Linux && name != p && slices.Contains(illumosOnly, name) {
+				c.addf("%s: privileges: Linux takes no %q from a program: leave it out", block, name)
 			}
 		}
 		for _, a := range s.After {
@@ -307,6 +332,7 @@ func (c *checker) services(l *Layout) {
 			c.addf("%s: timeout %d is not from 0 to 86400 seconds", block, s.Timeout)
 		}
 	}
+	c.cycles(l)
 }
 
 func envName(s string) bool {
@@ -315,14 +341,46 @@ func envName(s string) bool {
 	}) && (s[0] < '0' || s[0] > '9')
 }
 
+// The names of services and units: smf(7), systemd.unit(5).
+var (
+	fmriForm = regexp.MustCompile(`^svc:/[A-Za-z0-9_][A-Za-z0-9_,.-]*(/[A-Za-z0-9_][A-Za-z0-9_,.-]*)*(:[A-Za-z0-9_][A-Za-z0-9_,.-]*)?$`)
+	unitForm = regexp.MustCompile(`^[A-Za-z0-9:_.@\\-]+\.(service|socket|target|device|mount|automount|swap|timer|path|slice|scope)$`)
+)
+
 func (c *checker) after(l *Layout, block string, s *Service, name string) {
 	ofSpec := slices.ContainsFunc(l.Services, func(o Service) bool { return o.Name == name && o.Name != s.Name })
-	fmri := HasSMF(l.OS) && strings.HasPrefix(name, "svc:/")
-	unit := l.OS == Linux && strings.Contains(name, ".")
-	bad := strings.ContainsFunc(name, func(r rune) bool { return unicode.IsSpace(r) || unfit(r) })
-	if bad || !ofSpec && !fmri && !unit {
-		c.addf("%s: after %q is no other service of the spec, and no %s", block, name,
-			map[bool]string{true: "FMRI (svc:/…)", false: "unit (x.service)"}[HasSMF(l.OS)])
+	if ofSpec || HasSMF(l.OS) && fmriForm.MatchString(name) || l.OS == Linux && unitForm.MatchString(name) && name != s.Name+".service" {
+		return
+	}
+	c.addf("%s: after %q is no other service of the spec, and no %s", block, name,
+		map[bool]string{true: "FMRI (svc:/…)", false: "unit (x.service)"}[HasSMF(l.OS)])
+}
+
+// cycles refuses services that wait for each other.
+func (c *checker) cycles(l *Layout) {
+	after := map[string][]string{}
+	for _, s := range l.Services {
+		for _, a := range s.After {
+			a = strings.TrimSuffix(strings.TrimSuffix(strings.TrimPrefix(a, "svc:/site/"), ":default"), ".service")
+			after[s.Name] = append(after[s.Name], a)
+		}
+	}
+	done := map[string]bool{}
+	var visit func(path []string, name string)
+	visit = func(path []string, name string) {
+		if i := slices.Index(path, name); i >= 0 && len(path[i:]) > 1 {
+			c.addf("service %q: after: none of %s ever starts, as each waits for the next", name, strings.Join(append(path[i:], name), ", "))
+		}
+		if done[name] {
+			return
+		}
+		done[name] = true
+		for _, a := range after[name] {
+			visit(append(path[:len(path):len(path)], name), a)
+		}
+	}
+	for _, s := range l.Services {
+		visit(nil, s.Name)
 	}
 }
 
@@ -402,10 +460,10 @@ func (c *checker) mounts(l *Layout) {
 			c.addf("%s: %s is at %q too", block, other, p)
 		}
 		at[p] = block
-		if slices.Contains([]string{"/", "/etc", "/usr", "/lib", "/sbin", "/bin", "/dev", "/proc", "/var", "/tmp"}, p) {
+		if slices.Contains([]string{"/", "/etc", "/usr", "/lib", "/sbin", "/bin", "/dev", "/proc", "/sys", "/run", "/system", "/var", "/tmp"}, p) {
 			c.addf("%s: %q is part of the system", block, p)
 		}
-		for _, dir := range []string{"/tmp/", "/var/tmp/", "/dev/", "/proc/"} {
+		for _, dir := range []string{"/tmp/", "/var/tmp/", "/dev/", "/proc/", "/sys/", "/run/", "/var/run/", "/system/"} {
 			if strings.HasPrefix(p, dir) {
 				c.addf("%s: %q is below %s, which is not kept", block, p, dir)
 			}
@@ -421,12 +479,39 @@ func (c *checker) mounts(l *Layout) {
 	if l.Swap != nil {
 		c.size("swap: size", l.Swap.Size)
 	}
+	c.hidden(l)
 	for _, v := range l.Volumes {
 		mount(fmt.Sprintf("volume %q", v.Path), v.Path)
 		c.size(fmt.Sprintf("volume %q: size", v.Path), v.Size)
 		if v.Owner != "" && !nameOK(v.Owner) {
 			c.addf("volume %q: owner %q is no name of an account", v.Path, v.Owner)
 		}
+	}
+}
+
+// hidden refuses what services would look for where their units show them nothing (ProtectHome of
+// systemd.exec(5)). A volume of an account that no service runs as is not theirs.
+func (c *checker) hidden(l *Layout) {
+	if l.OS != Linux || len(l.Services) == 0 {
+		return
+	}
+	check := func(block, attribute, p string) {
+		for _, dir := range []string{"/home", "/root"} {
+			if within(p, dir) {
+				c.addf("%s: %s %q: services see nothing below %s", block, attribute, p, dir)
+			}
+		}
+	}
+	if l.Scratch != nil {
+		check("scratch", "path", l.Scratch.MountPoint())
+	}
+	for _, v := range l.Volumes {
+		if v.Owner == "" || slices.ContainsFunc(l.Services, func(s Service) bool { return orElse(s.User, "root") == v.Owner }) {
+			check(fmt.Sprintf("volume %q", v.Path), "path", v.Path)
+		}
+	}
+	for _, s := range l.Services {
+		check(fmt.Sprintf("service %q", s.Name), "directory", s.Directory)
 	}
 }
 

@@ -5,12 +5,15 @@ package profiles
 import (
 	"encoding/xml"
 	"errors"
+	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -305,11 +308,15 @@ func TestEnvironmentFile(t *testing.T) {
 // TestIdentity runs the method of the identity in a root of its own.
 func TestIdentity(t *testing.T) {
 	files := map[string]string{}
+	uid, gid := os.Getuid(), os.Getgid()
+	if uid == 0 {
+		uid, gid = 500, 500
+	}
 	run := func(user, input string, want int) string {
 		t.Helper()
 		root := t.TempDir()
 		all := maps.Clone(files)
-		all["etc/passwd"] = "root:x:0:0::/root:/bin/sh\nadmin:x:500:500::/home/admin:/bin/sh\nd:x:1:1::/:/bin/sh\n"
+		all["etc/passwd"] = fmt.Sprintf("root:x:0:0::/root:/bin/sh\nadmin:x:%d:%d::/home/admin:/bin/sh\nd:x:1:1::/:/bin/sh\n", uid, gid)
 		if input != "" {
 			all["etc/isc/identity"] = input
 		}
@@ -344,6 +351,16 @@ func TestIdentity(t *testing.T) {
 	if st, err := os.Stat(filepath.Join(root, "home/admin/.ssh/authorized_keys")); err != nil || st.Mode().Perm() != 0o600 {
 		t.Errorf("%v, %v", st, err)
 	}
+	// sshd reads the keys as the account.
+	for name, mode := range map[string]fs.FileMode{"home": 0o755, "home/admin": 0o750, "home/admin/.ssh": 0o700, "home/admin/.ssh/authorized_keys": 0o600} {
+		st, err := os.Stat(filepath.Join(root, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if own := st.Sys().(*syscall.Stat_t).Uid == uint32(uid); st.Mode().Perm() != mode || own == (name == "home" && uid == 500) {
+			t.Errorf("%s: %v, of the account: %v", name, st.Mode(), own)
+		}
+	}
 	if _, err := os.Stat(filepath.Join(root, "etc/isc/identified")); err != nil {
 		t.Error(err)
 	}
@@ -352,7 +369,13 @@ func TestIdentity(t *testing.T) {
 			t.Errorf("%q was taken", bad)
 		}
 	}
-	run("d", "authorized_key=x\n", 96)
+	// What cannot be used keeps nothing else from being done, and is tried again at the next start.
+	for user, input := range map[string]string{"d": "hostname=web01\nauthorized_key=x\n", "admin": "hostname=a b\nauthorized_key=x\n"} {
+		root := run(user, input, 96)
+		if got(root, "etc/hostname")+got(root, "home/admin/.ssh/authorized_keys") == "" || got(root, "etc/isc/identified") != "" {
+			t.Errorf("%s: hostname %q, keys %q", user, got(root, "etc/hostname"), got(root, "home/admin/.ssh/authorized_keys"))
+		}
+	}
 	run("-", "", 0)
 	// A system credential counts if the image has no file.
 	files = map[string]string{"run/credentials/@system/isc.identity": "hostname=web02\n"}

@@ -192,7 +192,7 @@ func TestAbsent(t *testing.T) {
 	}
 	l := &Layout{OS: Illumos, Name: "x", Services: []Service{{Name: "a", Exec: "/opt/a", After: []string{"svc:/network/absent:default"}}}}
 	before := dump(t, tree)
-	if err := l.Apply(tree, epoch); err == nil || !strings.Contains(err.Error(), "no manifest of the base brings svc:/network/absent:default") {
+	if err := l.Apply(tree, epoch); err == nil || !strings.Contains(err.Error(), `service "a": after "svc:/network/absent:default": the base has no such service`) {
 		t.Errorf("got %v", err)
 	}
 	if dump(t, tree) != before {

@@ -47,7 +47,7 @@ type Service struct {
 	Directory   string            `hcl:"directory,optional"`
 	Environment map[string]string `hcl:"environment,optional"`
 	Listen      []string          `hcl:"listen,optional"`     // "8080/tcp"
-	Privileges  []string          `hcl:"privileges,optional"` // illumos names; "!x" removes; mapped to capabilities on Linux
+	Privileges  []string          `hcl:"privileges,optional"` // illumos names; "!x" removes; mapped to capabilities on Linux, which refuses to remove what it cannot
 	After       []string          `hcl:"after,optional"`      // names of services of the same spec, FMRIs or units
 	Health      string            `hcl:"health,optional"`     // http://:PORT/PATH
 	Timeout     int               `hcl:"timeout,optional"`    // of start and stop, seconds; default 60
@@ -104,5 +104,5 @@ type Mutable struct {
 // and make host keys of their own: a file /etc/isc/identity, the system credential isc.identity, or
 // the metadata of SmartOS and OmniOS. Guests with a read-only root do so at every start, in memory.
 type Identity struct {
-	User string `hcl:"user,optional"` // whose keys they are; default: nobody's
+	User string `hcl:"user,optional"` // whose keys they are: an account that has a home of its own and a shell; default: nobody's
 }

@@ -73,7 +73,7 @@ func TestMachineAgrees(t *testing.T) {
 			}
 			before := read()
 			var backup *profiles.Backup
-			o := provisioner.Options{Root: dir, Dir: t.TempDir(), Today: today, Save: func(b *profiles.Backup) error { backup = b; return nil }}
+			o := provisioner.Options{Root: dir, Dir: t.TempDir(), Today: today, Save: func(b *profiles.Backup, _ []profiles.Change) error { backup = b; return nil }}
 			changes, report, err := provisioner.Harden(t.Context(), remote.Local{}, system, s, o)
 			if err != nil {
 				t.Fatal(err)

@@ -3,7 +3,9 @@ package profiles
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
+	"syscall"
 	"unicode/utf8"
 )
 
@@ -30,11 +32,22 @@ type malformedError struct{ name, problem string }
 
 func (e *malformedError) Error() string { return fmt.Sprintf("%q %s", e.name, e.problem) }
 
-// asFinding returns what an error says about a file of the root; other errors are none.
+// asFinding returns what an error says about a file of the root, such as that it is none; that this machine
+// cannot read is no such error.
 func asFinding(err error) (Finding, bool) {
 	var m *malformedError
 	if errors.As(err, &m) {
 		return Finding{m.name, m.problem}, true
 	}
+	var p *fs.PathError
+	if errors.As(err, &p) && !errors.As(p, new(syscall.Errno)) && !errors.Is(p, fs.ErrNotExist) && !errors.Is(p, fs.ErrClosed) {
+		return Finding{p.Path, p.Err.Error()}, true
+	}
 	return Finding{}, false
+}
+
+// Odd reports whether an error is about a file of the root, of which the controls that need it tell.
+func Odd(err error) bool {
+	_, odd := asFinding(err)
+	return odd
 }

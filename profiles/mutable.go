@@ -48,3 +48,27 @@ var defaultMutables = map[string][]Mutable{
 // rotation is no drift. They are for the comparison of instances alone: no service gets the right to write
 // there by them.
 func DefaultMutables(os string) []Mutable { return defaultMutables[os] }
+
+// Personal returns the rule for what the service of the identity block writes in the root besides what
+// differs in any instance: the name, and the keys of the account.
+func (l *Layout) Personal(root Root) ([]Mutable, error) {
+	if l.Identity == nil {
+		return nil, nil
+	}
+	var paths []string
+	if l.OS == Linux {
+		paths = append(paths, "/etc/hostname")
+	}
+	if user := l.Identity.User; user != "" {
+		b := baker{root: root, layout: l}
+		f, err := b.record(user)
+		if err != nil {
+			return nil, err
+		}
+		paths = append(paths, globQuote(f[5])+"/.ssh/authorized_keys")
+	}
+	if len(paths) == 0 {
+		return nil, nil
+	}
+	return []Mutable{{Rule: "any", Paths: paths}}, nil
+}

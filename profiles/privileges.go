@@ -46,6 +46,10 @@ func upTo(names ...string) string {
 	return strings.Join(set, ",")
 }
 
+// illumosOnly are basic privileges that nothing on Linux takes from a service: a filter of system calls holds
+// before systemd itself executes the program, and threads are made by the calls that make processes.
+var illumosOnly = []string{"file_read", "file_write", "proc_exec", "proc_fork", "proc_session"}
+
 // capabilities are the capabilities(7) of Linux that correspond to privileges. The basic ones,
 // which every process has on illumos, have none.
 var capabilities = map[string][]string{

@@ -82,7 +82,7 @@ func walk(name string, last bool, lstat func(string) (*image.Entry, error)) (str
 			continue
 		}
 		if followed++; followed > maxLinks {
-			return "", fmt.Errorf("%q: too many levels of symbolic links", name)
+			return "", &malformedError{clean, "leads through too many symbolic links"}
 		}
 		if strings.HasPrefix(e.Target, "/") {
 			done = "."

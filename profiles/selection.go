@@ -315,7 +315,7 @@ func Audit(root Root, s *Selection, today time.Time) (*Report, error) {
 	}
 	r.Rules, r.Waivers = s.ruled(r), s.waivers
 	services, err := BootServices(root, s.os)
-	if err != nil {
+	if err != nil && !Odd(err) {
 		return nil, fmt.Errorf("services: %w", err)
 	}
 	r.Services = services
@@ -355,19 +355,25 @@ func (s *Selection) audit(root Root, c *Control, today time.Time) (Result, error
 	}
 	over := NewOverlay(root)
 	p := s.params(time.Time{})
+	// found notes an error that is about a file of the root, and returns others.
+	found := func(err error) error {
+		f, ok := asFinding(err)
+		if !ok {
+			return err
+		}
+		if !slices.Contains(res.Findings, f) {
+			res.Findings = append(res.Findings, f)
+		}
+		return nil
+	}
 	for _, edit := range m.edits(p) {
-		err := edit(over)
-		if f, ok := asFinding(err); ok {
-			if !slices.Contains(res.Findings, f) {
-				res.Findings = append(res.Findings, f)
-			}
-		} else if err != nil {
+		if err := found(edit(over)); err != nil {
 			return res, err
 		}
 	}
 	if len(m.SMF) > 0 {
 		absent, err := absent(root, &m)
-		if err != nil {
+		if err := found(err); err != nil {
 			return res, err
 		}
 		res.Findings = append(res.Findings, absent...)
@@ -385,7 +391,7 @@ func (s *Selection) audit(root Root, c *Control, today time.Time) (Result, error
 	}
 	if m.Check != nil {
 		seen, err := m.Check(root, p)
-		if err != nil {
+		if err := found(err); err != nil {
 			return res, err
 		}
 		res.Findings = append(res.Findings, seen.Findings...)

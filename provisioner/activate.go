@@ -3,7 +3,6 @@ package provisioner
 import (
 	"context"
 	"fmt"
-	"io/fs"
 	"strings"
 
 	"github.com/goldenisc/packer-plugin-isc/image"
@@ -64,7 +63,7 @@ var activations = []activation{
 	},
 	{
 		os: profiles.Illumos, patterns: []string{"etc/svc/profile/site/*"},
-		command: smf + `exec svccfg apply /etc/svc/profile/site`,
+		command: smf + `ls /etc/svc/profile/site/*.xml >/dev/null 2>&1 || exit 0; exec svccfg apply /etc/svc/profile/site`,
 	},
 	{
 		os: profiles.Illumos, patterns: []string{"etc/security/audit_*"},
@@ -96,8 +95,19 @@ func activate(ctx context.Context, r remote.Runner, os string, changes []profile
 			}
 		}
 	}
-	if os == profiles.Linux {
-		return stop(ctx, r, changes)
+	if os != profiles.Linux {
+		return nil
+	}
+	masked, wanted := unitsOf(changes)
+	for _, unit := range masked {
+		if err := shell(ctx, r, stop, unit); err != nil {
+			return fmt.Errorf("stop %q: %w", unit, err)
+		}
+	}
+	for _, unit := range wanted {
+		if err := shell(ctx, r, start, unit); err != nil {
+			return fmt.Errorf("start %q: %w", unit, err)
+		}
 	}
 	return nil
 }
@@ -116,31 +126,4 @@ func (a *activation) concerns(changes []profiles.Change) (bool, error) {
 		}
 	}
 	return false, nil
-}
-
-const unitDir = "etc/systemd/system/"
-
-// start starts units that are no longer masked, and would be at the next boot.
-func start(ctx context.Context, r remote.Runner, units []string) error {
-	for _, unit := range units {
-		line := systemd + `systemctl is-enabled --quiet "$1" || exit 0; exec systemctl start "$1"`
-		if err := r.Run(ctx, remote.Command{Args: []string{"sh", "-c", line, "sh", unit}}); err != nil {
-			return fmt.Errorf("start %q: %w", unit, err)
-		}
-	}
-	return nil
-}
-
-// stop stops units that were masked: masking alone keeps them from starting again.
-func stop(ctx context.Context, r remote.Runner, changes []profiles.Change) error {
-	for _, c := range changes {
-		unit, ok := strings.CutPrefix(c.Name, unitDir)
-		if !ok || strings.Contains(unit, "/") || c.After == nil || c.After.Mode&fs.ModeSymlink == 0 || c.After.Target != "/dev/null" {
-			continue
-		}
-		if err := r.Run(ctx, remote.Command{Args: []string{"sh", "-c", systemd + `exec systemctl stop "$1"`, "sh", unit}}); err != nil {
-			return fmt.Errorf("stop %q: %w", unit, err)
-		}
-	}
-	return nil
 }

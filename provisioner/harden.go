@@ -21,9 +21,9 @@ type Options struct {
 	Root  string    // a folder on the machine that is the root; default /
 	Dir   string    // for temporary files here
 	Today time.Time // what waivers are held against, and the time of what changes
-	// Save is given what is about to be replaced, before anything is written; an error ends it there.
-	// Nil saves nothing beyond this call.
-	Save func(*profiles.Backup) error
+	// Save is given what is about to be replaced, and the changes, before anything is written; an error
+	// ends it there. Nil saves nothing beyond this call.
+	Save func(*profiles.Backup, []profiles.Change) error
 	// Reconnect makes a new connection to a machine that one is made to, and is nil elsewhere. A profile
 	// that keeps its caller from logging in again is put back, and so is what a lost connection left half
 	// way. The function ends the connection.
@@ -87,8 +87,13 @@ func Harden(ctx context.Context, r remote.Runner, os string, s *profiles.Selecti
 		if err != nil {
 			return nil, nil, err
 		}
+		if o.live() {
+			if backup.Running, err = running(ctx, r, os, changes); err != nil {
+				return nil, nil, err
+			}
+		}
 		if o.Save != nil {
-			if err := o.Save(backup); err != nil {
+			if err := o.Save(backup, changes); err != nil {
 				return nil, nil, err
 			}
 		}
@@ -104,12 +109,15 @@ func Harden(ctx context.Context, r remote.Runner, os string, s *profiles.Selecti
 	return changes, report, err
 }
 
+// live reports whether the root is that of what runs.
+func (o *Options) live() bool { return o.Root == "" || o.Root == "/" }
+
 // apply writes the changes, has them read, and looks whether they are there.
 func apply(ctx context.Context, r remote.Runner, os string, s *profiles.Selection, o Options, m *Machine, changes []profiles.Change) error {
 	if err := profiles.Commit(m, changes); err != nil {
 		return err
 	}
-	if o.Root == "" || o.Root == "/" { // else it is not the root of what runs
+	if o.live() {
 		if err := activate(ctx, r, os, changes); err != nil {
 			return err
 		}
@@ -180,25 +188,13 @@ func Undo(ctx context.Context, r remote.Runner, os string, b *profiles.Backup, o
 	}
 	defer m.Close()
 	var changes []profiles.Change
-	var masked []string
 	for _, name := range b.Names() {
 		changes = append(changes, profiles.Change{Name: name})
-		if unit, ok := strings.CutPrefix(name, unitDir); ok && !strings.Contains(unit, "/") {
-			if e, err := m.Stat(name); err == nil && e.Target == "/dev/null" {
-				masked = append(masked, unit)
-			}
-		}
 	}
-	if err := b.Restore(m); err != nil {
+	if err := b.Restore(m); err != nil || !o.live() {
 		return err
 	}
-	if o.Root != "" && o.Root != "/" {
-		return nil
-	}
-	if err := activate(ctx, r, os, changes); err != nil || os != profiles.Linux {
-		return err
-	}
-	return start(ctx, r, masked)
+	return errors.Join(activate(ctx, r, os, changes), restore(ctx, r, b.Running))
 }
 
 // Diff writes changes for people: what happens to each object, and the lines of its text.

@@ -202,7 +202,7 @@ func TestHarden(t *testing.T) {
 	before := state(t, dir)
 	s := baseline(t)
 	var saved []byte
-	o := provisioner.Options{Root: dir, Dir: t.TempDir(), Today: today, Save: func(b *profiles.Backup) (err error) {
+	o := provisioner.Options{Root: dir, Dir: t.TempDir(), Today: today, Save: func(b *profiles.Backup, _ []profiles.Change) (err error) {
 		saved, err = b.Marshal()
 		return err
 	}}

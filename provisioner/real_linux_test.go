@@ -39,7 +39,7 @@ func TestRealMachine(t *testing.T) {
 	before := state(t, dir)
 	s := baseline(t)
 	var backup *profiles.Backup
-	opts := provisioner.Options{Dir: t.TempDir(), Today: today, Save: func(b *profiles.Backup) error { backup = b; return nil }}
+	opts := provisioner.Options{Dir: t.TempDir(), Today: today, Save: func(b *profiles.Backup, _ []profiles.Change) error { backup = b; return nil }}
 	plan, err := provisioner.Plan(t.Context(), client, s, opts)
 	if err != nil || len(plan) == 0 || state(t, dir) != before {
 		t.Fatalf("%d changes planned, %v", len(plan), err)
@@ -130,7 +130,7 @@ func TestRealServer(t *testing.T) {
 		}
 		defer done()
 		return provisioner.Harden(t.Context(), r, profiles.Linux, baseline(t), provisioner.Options{
-			Dir: t.TempDir(), Today: today, Reconnect: again, Save: func(b *profiles.Backup) error { backup = b; return nil },
+			Dir: t.TempDir(), Today: today, Reconnect: again, Save: func(b *profiles.Backup, _ []profiles.Change) error { backup = b; return nil },
 		})
 	}
 

@@ -373,10 +373,12 @@ func (a *app) harden(ctx context.Context, root string, f *controlFlags, h *harde
 				return err
 			}
 		}
+		a.lasting(m.dir, changes)
 		return a.document(map[string]any{"changes": namesOf(changes)})
 	}
 	saved := ""
-	o.Save = func(b *profiles.Backup) (err error) {
+	o.Save = func(b *profiles.Backup, changes []profiles.Change) (err error) {
+		a.lasting(m.dir, changes)
 		saved, err = h.save(root, b, o.Today)
 		return err
 	}
@@ -396,6 +398,16 @@ func (a *app) harden(ctx context.Context, root string, f *controlFlags, h *harde
 		return answer(statusNo)
 	}
 	return nil
+}
+
+// lasting says what cannot be taken back of a root that runs, before it is done.
+func (a *app) lasting(dir string, changes []profiles.Change) {
+	if dir != "" && dir != "/" {
+		return
+	}
+	for _, what := range provisioner.Lasting(changes) {
+		a.notef("until the next start, also after --undo: %s\n", what)
+	}
 }
 
 // folder returns the root in a folder, and the system that it says it is.

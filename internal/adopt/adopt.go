@@ -137,10 +137,10 @@ func specName(s string) string {
 
 // exec carries a command line over. Words that the service manager would replace are left out: a
 // service of a spec is started as it stands.
-func (a *adopter) exec(line string) {
+func (a *adopter) exec(line string, words []string) {
 	var kept, left []string
-	for _, w := range strings.Fields(line) {
-		if strings.ContainsAny(w, "$%") {
+	for _, w := range words {
+		if strings.ContainsAny(w, "$%") || unfit(w) {
 			left = append(left, w)
 		} else {
 			kept = append(kept, w)

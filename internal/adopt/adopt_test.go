@@ -22,6 +22,48 @@ func TestUnitFile(t *testing.T) {
 	}
 }
 
+// TestUnquoted: words are those of systemd.syntax(7).
+func TestUnquoted(t *testing.T) {
+	for in, want := range map[string][]string{
+		`a  b`: {"a", "b"}, `"OPTS=-a -b" C=d`: {"OPTS=-a -b", "C=d"}, `OPTS="-a -b"`: {"OPTS=-a -b"}, `'a "b" c' ""`: {`a "b" c`, ""},
+		`"a\"b" a\x20b \101 \u00e4 \s\\`: {`a"b`, "a b", "A", "ä", ` \`}, `\q \x2 \`: {`\q`, `\x2`, `\`}, `"open end`: {"open end"},
+	} {
+		if got := unquoted(in); !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %q, want %q", in, got, want)
+		}
+	}
+	for in, want := range map[string]string{`a`: `a`, ``: `''`, `it's a`: `'it'\''s a'`} {
+		if got := quoted(in); got != want {
+			t.Errorf("%s: %s, want %s", in, got, want)
+		}
+	}
+}
+
+// TestQuotedValues: what is in quotes stays one value.
+func TestQuotedValues(t *testing.T) {
+	p, err := profiles.Load("none")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := p.Select(profiles.Linux, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unit := "[Service]\nExecStart=/bin/web -t \"a  b\" 'c\\x20d'\nUser=web\nEnvironment=\"OPTS=-a -b\" 'COST=$5' BAD=%h\n"
+	a, err := Adopt(adoptTree(t, profiles.Linux, unit), builder.Facts{OS: profiles.Linux}, "web", s, time.Unix(0, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{"OPTS": "-a -b", "COST": "$5"}
+	if !reflect.DeepEqual(a.Service.Environment, want) || a.Service.Exec != `/bin/web -t 'a  b' 'c d'` {
+		t.Errorf("%q, %s", a.Service.Environment, a.Service.Exec)
+	}
+	spec, diags := builder.ParseSpec("x.hcl", a.Spec("none"), builder.Options{})
+	if diags.HasErrors() || !reflect.DeepEqual(spec.Layout.Services[0].Environment, want) {
+		t.Errorf("%v\n%s", diags, a.Spec("none"))
+	}
+}
+
 func TestSpecName(t *testing.T) {
 	for in, want := range map[string]string{
 		"web": "web", "getty@tty1": "getty-tty", "Web.Server": "web-server", "7": "app", "": "app", strings.Repeat("a", 31) + "-b": strings.Repeat("a", 31), "_x": "x",

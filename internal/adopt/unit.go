@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/goldenisc/packer-plugin-isc/builder"
 	"github.com/goldenisc/packer-plugin-isc/internal/hcltext"
@@ -57,16 +59,92 @@ func (u unitFile) last(key string) string {
 	return ""
 }
 
-// words are the words of all values of a key, without quotes around them.
+// words are the words of all values of a key, without quotes.
 func (u unitFile) words(key string) []string {
 	var all []string
 	for _, v := range u[key] {
-		for _, w := range strings.Fields(v) {
-			all = append(all, strings.Trim(w, `"'`))
-		}
+		all = append(all, unquoted(v)...)
 	}
 	return all
 }
+
+// escapes are those of systemd.syntax(7) that stand for one character.
+var escapes = map[byte]byte{
+	'a': '\a', 'b': '\b', 'f': '\f', 'n': '\n', 'r': '\r', 't': '\t', 'v': '\v', '\\': '\\', '"': '"', '\'': '\'', 's': ' ',
+}
+
+// unquoted cuts a value into words as systemd.syntax(7) has it: quotes may begin a word anywhere, and C-style
+// escapes hold in and outside of them. An escape that is none stays as it is.
+func unquoted(v string) []string {
+	var all []string
+	var word []byte
+	begun, quote := false, byte(0)
+	for i := 0; i < len(v); i++ {
+		c := v[i]
+		switch {
+		case c == '\\':
+			text, n := unescape(v[i:])
+			word, begun = append(word, text...), true
+			i += n - 1
+		case quote != 0 && c == quote:
+			quote = 0
+		case quote == 0 && (c == '"' || c == '\''):
+			quote, begun = c, true
+		case quote == 0 && (c == ' ' || c == '\t'):
+			if begun {
+				all = append(all, string(word))
+			}
+			word, begun = nil, false
+		default:
+			word, begun = append(word, c), true
+		}
+	}
+	if begun {
+		all = append(all, string(word))
+	}
+	return all
+}
+
+// unescape returns what the escape at the start of s stands for, and its length.
+func unescape(s string) (text string, n int) {
+	if len(s) < 2 {
+		return s, len(s)
+	}
+	if c, ok := escapes[s[1]]; ok {
+		return string(c), 2
+	}
+	base, from, end := 16, 2, 0
+	switch s[1] {
+	case 'x':
+		end = 4
+	case 'u':
+		end = 6
+	case 'U':
+		end = 10
+	default:
+		base, from, end = 8, 1, 4
+	}
+	if end <= len(s) {
+		if c, err := strconv.ParseUint(s[from:end], base, 32); err == nil && c != 0 {
+			if end == 4 { // a byte; the others are characters
+				return string([]byte{byte(c)}), end
+			}
+			return string(rune(c)), end
+		}
+	}
+	return s[:1], 1
+}
+
+// quoted writes a word as the exec of a service has it, in quotes if it needs some.
+func quoted(w string) string {
+	if w != "" && !strings.ContainsAny(w, " \t\"'\\") {
+		return w
+	}
+	return "'" + strings.ReplaceAll(w, "'", `'\''`) + "'"
+}
+
+// unfit reports whether a value holds what no file of a spec may.
+func unfit(v string) bool { return strings.ContainsFunc(v, unicode.IsControl) || !utf8.ValidString(v) }
 
 // unit carries a systemd unit over.
 func (a *adopter) unit(service string) error {
@@ -127,7 +205,11 @@ search:
 			}
 		}
 	}
-	a.exec(line)
+	words := unquoted(line)
+	for i, w := range words {
+		words[i] = quoted(w)
+	}
+	a.exec(line, words)
 	if s.User == "" && u.last("Service.DynamicUser") == "yes" {
 		s.User = a.out.Name
 	}
@@ -271,12 +353,13 @@ func (a *adopter) cluster(line string) (string, error) {
 	return line, nil
 }
 
-// environment carries the variables over that need no quoting rules to be read.
+// environment carries the variables over. What the specifiers of a unit would put in is left, as is what no
+// file of a spec may hold.
 func (a *adopter) environment(u unitFile) error {
 	s := &a.out.Service
 	for _, w := range u.words("Service.Environment") {
 		k, v, ok := strings.Cut(w, "=")
-		if !ok || k == "" || strings.ContainsAny(w, `"'%$\`) {
+		if !ok || k == "" || strings.ContainsRune(w, '%') || unfit(w) {
 			a.notef("not carried over: Environment=%s", w)
 			continue
 		}
@@ -363,7 +446,8 @@ func (a *adopter) manifest(service string) error {
 		instance = svc.Instances[0].Name
 	}
 	// smf_method(7), method tokens.
-	a.exec(strings.NewReplacer("%%", "%", "%m", "start", "%s", service, "%i", instance, "%f", "svc:/"+svc.Name+":"+instance).Replace(start))
+	start = strings.NewReplacer("%%", "%", "%m", "start", "%s", service, "%i", instance, "%f", "svc:/"+svc.Name+":"+instance).Replace(start)
+	a.exec(start, strings.Fields(start))
 	a.out.Service.User = user
 	context, err := methodContext(text, svc.Name)
 	if err != nil {

@@ -61,12 +61,15 @@ elif command -v mdata-get >/dev/null 2>&1; then
 	keys=$(mdata-get root_authorized_keys 2>/dev/null)
 fi
 
+# What cannot be used is told, and keeps nothing else from being done.
+status=0
+
 # A name is that of RFC 1123; what else stands there is not written anywhere.
 case "$name" in
 "") ;;
 -* | *[!A-Za-z0-9.-]*)
 	echo "hostname: $name is no name" >&2
-	exit 96
+	status=96
 	;;
 *)
 	if [ -d "$root/etc/svc/profile/node" ]; then # of Solaris 11.4
@@ -97,32 +100,42 @@ case "$name" in
 	;;
 esac
 
-if [ -n "$keys" ] && [ "$1" != - ]; then
+if [ -z "$root" ] && [ -d /etc/ssh ] && command -v ssh-keygen >/dev/null 2>&1; then
+	writable /etc/ssh || exit 95
+	ssh-keygen -A || exit 95
+fi
+
+# authorize gives the account its keys. The folders are its own: sshd reads them as the account.
+authorize() {
 	entry=$(grep "^$1:" "$root/etc/passwd")
 	home=$(echo "$entry" | cut -d: -f6)
 	ids=$(echo "$entry" | cut -d: -f3,4)
 	case "$home" in
 	"" | /)
 		echo "$1 has no home for keys" >&2
-		exit 96
+		return 96
 		;;
 	esac
-	umask 077
-	writable "$root$home" || exit 95
-	mkdir -p "$root$home/.ssh" || exit 95
-	printf '%s\n' "$keys" >"$root$home/.ssh/authorized_keys" || exit 95
-	if [ -z "$root" ]; then
-		chown -R "$ids" "$home/.ssh" || exit 95
+	if [ ! -d "$root$home" ]; then # as where /var is empty at every start
+		(umask 022 && mkdir -p "$root$home") && chmod 750 "$root$home" && chown "$ids" "$root$home" || return 95
 	fi
+	ssh=$root$home/.ssh
+	if [ -h "$ssh" ]; then # root writes nothing where somebody else has it write
+		echo "$ssh is a link" >&2
+		return 96
+	fi
+	writable "$root$home" && (
+		umask 077
+		mkdir -p "$ssh" && rm -f "$ssh/authorized_keys" && printf '%s\n' "$keys" >"$ssh/authorized_keys"
+	) && chown "$ids" "$ssh" "$ssh/authorized_keys" || return 95
+}
+if [ -n "$keys" ] && [ "$1" != - ]; then
+	authorize "$1" || status=$?
 fi
 
-if [ -z "$root" ] && [ -d /etc/ssh ] && command -v ssh-keygen >/dev/null 2>&1; then
-	writable /etc/ssh || exit 95
-	ssh-keygen -A || exit 95
-fi
 sealed || exit 95
-if [ -w "$root/etc" ]; then
+if [ "$status" -eq 0 ] && [ -w "$root/etc" ]; then
 	mkdir -p "$root/etc/isc" || exit 95
 	: >"$done" || exit 95
 fi
-exit 0
+exit "$status"
