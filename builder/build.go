@@ -134,7 +134,7 @@ func prepare(ctx context.Context, s *Spec, o BuildOptions, t *image.Tree, base i
 	}
 	selection = selection.For(e.asked)
 	if err := profiles.Apply(t, selection, created); err != nil {
-		return nil, err
+		return nil, s.placed(err)
 	}
 	t.Freeze(created)
 	report, err := profiles.Audit(t, selection, o.Today)

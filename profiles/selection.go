@@ -184,7 +184,7 @@ func Apply(root Root, s *Selection, epoch time.Time) error {
 			}
 		}
 		if err := s.asked.kept(root, over); err != nil {
-			return fmt.Errorf("control %s %w: waive it, or leave the block out", c.ID, err)
+			return misfit(fmt.Errorf("control %s %w: waive it, or leave the block out", c.ID, err))
 		}
 	}
 	changes, err := over.Changes()
