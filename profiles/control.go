@@ -75,16 +75,18 @@ type Parameter struct {
 
 // check returns what is wrong with a value.
 func (p *Parameter) check(v string) error {
-	if err := p.Type.check(v); err != nil {
+	err := p.Type.check(v)
+	base := 10
+	switch p.Type {
+	case Octal:
+		base = 8
+	case Number:
+	default:
 		return err
 	}
-	base := 10
-	if p.Type == Octal {
-		base = 8
-	}
-	n, _ := strconv.ParseInt(v, base, 32) // checked with the type, those that are numbers
-	if p.Type == Number && (int(n) < p.Least || int(n) > p.Most) || p.Type == Octal && int(n)&p.Least != p.Least {
-		return fmt.Errorf("%s is no %s", v, p.Values())
+	n, _ := strconv.ParseInt(v, base, 32) // checked with the type
+	if err != nil || p.Type == Number && (int(n) < p.Least || int(n) > p.Most) || p.Type == Octal && int(n)&p.Least != p.Least {
+		return fmt.Errorf("%q is no %s", v, p.Values())
 	}
 	return nil
 }
