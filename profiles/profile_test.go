@@ -95,7 +95,7 @@ func TestParseProfile(t *testing.T) {
 		{"no list", "name = \"a\"\ncontrols = { linux = 3 }", "list"},
 		{"no string", "name = \"a\"\ncontrols = { linux = [[]] }", "string"},
 		{"unknown parameter", "name = \"a\"\ncontrols = {}\nparameters = { baner = \"x\" }", `did you mean "banner"?`},
-		{"bad value", "name = \"a\"\ncontrols = {}\nparameters = { password_length = \"long\" }", "not a number"},
+		{"bad value", "name = \"a\"\ncontrols = {}\nparameters = { password_length = \"long\" }", "is no number from 8 to 128"},
 		{"deep", "name = " + strings.Repeat("[", 100000), "nested more than"},
 		{"large", strings.Repeat("#\n", 200000), "more than"},
 	} {
