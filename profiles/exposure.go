@@ -105,9 +105,10 @@ func exposure(unit string) string {
 		bad += n
 	}
 	bound, bounded := service["CapabilityBoundingSet"]
-	held := strings.Fields(bound)
+	bound, others := strings.CutPrefix(bound, "~")
+	named := strings.Fields(bound)
 	for _, g := range capabilityGroups {
-		if !bounded || slices.ContainsFunc(strings.Fields(g.caps), func(c string) bool { return slices.Contains(held, c) }) {
+		if slices.ContainsFunc(strings.Fields(g.caps), func(c string) bool { return slices.Contains(named, c) != (others || !bounded) }) {
 			bad += g.bad
 		}
 	}

@@ -133,3 +133,14 @@ func (s *Service) capabilities() (caps []string, bounded bool) {
 	slices.Sort(caps)
 	return slices.Compact(caps), true
 }
+
+// withheld returns the capabilities that a service without such a bound is not to have, sorted.
+func (s *Service) withheld() (caps []string) {
+	for _, p := range s.Privileges {
+		if name, ok := strings.CutPrefix(p, "!"); ok {
+			caps = append(caps, capabilities[name]...)
+		}
+	}
+	slices.Sort(caps)
+	return slices.Compact(caps)
+}

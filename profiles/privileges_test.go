@@ -20,6 +20,12 @@ func TestPrivilegesFor(t *testing.T) {
 	if caps, _ := s.capabilities(); !slices.Equal(caps, []string{"CAP_NET_BIND_SERVICE", "CAP_NET_RAW"}) {
 		t.Errorf("back to %q", caps)
 	}
+	// Of all that there is, what is taken away is what is named.
+	b := &baker{layout: &Layout{OS: Linux}}
+	text, err := b.unitText(&Service{Name: "web", Exec: "/bin/web", Privileges: []string{"zone", "!sys_mount", "!proc_info"}})
+	if err != nil || !strings.Contains(text, "\nCapabilityBoundingSet=~CAP_SYS_ADMIN\n") {
+		t.Errorf("%v\n%s", err, text)
+	}
 }
 
 // TestZonePrivileges: what a service of ours asks for, every zone has, that of a shared stack included; and it is

@@ -285,6 +285,7 @@ func TestRealSystemd(t *testing.T) {
 		for change, unit := range map[string]string{
 			"as it is":   string(text),
 			"of root":    regexp.MustCompile(`(?m)^(User|AmbientCapabilities|CapabilityBoundingSet|ProtectProc)=.*\n`).ReplaceAllString(string(text), ""),
+			"all but":    regexp.MustCompile(`(?m)^CapabilityBoundingSet=.*$`).ReplaceAllString(string(text), "CapabilityBoundingSet=~CAP_SYS_ADMIN CAP_NET_RAW"),
 			"all rights": regexp.MustCompile(`(?m)^CapabilityBoundingSet=.*$`).ReplaceAllString(string(text), "CapabilityBoundingSet="+everyCapability()),
 		} {
 			if err := os.WriteFile(u, []byte(unit), 0o644); err != nil {

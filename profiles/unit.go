@@ -111,6 +111,8 @@ func (b *baker) unitText(s *Service) (string, error) {
 		if !s.root() {
 			line("AmbientCapabilities=%s", strings.Join(caps, " "))
 		}
+	} else if caps := s.withheld(); len(caps) > 0 {
+		line("CapabilityBoundingSet=~%s", strings.Join(caps, " "))
 	}
 	for _, p := range b.layout.writable() {
 		line("ReadWritePaths=-%s", strings.ReplaceAll(p, "%", "%%"))
