@@ -249,7 +249,7 @@ func (e *editor) run(ctx context.Context) error {
 		f := &e.spec.Files[i]
 		err := e.file(f)
 		if err == nil {
-			err = e.lies("file", f.Path)
+			err = e.noteLaid("file", f.Path)
 		}
 		if err != nil {
 			return declined(fmt.Errorf("file %q: %w", f.Path, err))
@@ -259,7 +259,7 @@ func (e *editor) run(ctx context.Context) error {
 		l := &e.spec.Links[i]
 		err := e.link(l)
 		if err == nil {
-			err = e.lies("link", l.Path)
+			err = e.noteLaid("link", l.Path)
 		}
 		if err != nil {
 			return declined(fmt.Errorf("link %q: %w", l.Path, err))
@@ -395,8 +395,8 @@ func (e *editor) link(l *Link) error {
 	return e.tree.Put(en, nil)
 }
 
-// lies notes that a block has put a file into the tree for its own sake.
-func (e *editor) lies(block, name string) error {
+// noteLaid notes that a block has put a file into the tree for its own sake.
+func (e *editor) noteLaid(block, name string) error {
 	en, err := e.tree.Stat(name)
 	if err == nil {
 		e.asked.Files[en.Name] = fmt.Sprintf("%s %q", block, name)

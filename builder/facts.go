@@ -130,7 +130,7 @@ func Inspect(t *image.Tree) (Facts, error) {
 		}
 	}
 	if slices.Contains(profiles.Platforms, f.OS) {
-		if f.Services, err = profiles.BootServices(t, f.OS); err != nil && !profiles.Odd(err) {
+		if f.Services, err = profiles.BootServices(t, f.OS); err != nil && !profiles.AboutFile(err) {
 			return f, fmt.Errorf("inspect base: %w", err)
 		}
 	}

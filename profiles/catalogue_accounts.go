@@ -41,7 +41,7 @@ var accountControls = []Control{
 				How:   "etc/login.defs: PASS_MIN_DAYS 1; field 4 of etc/shadow for passwords of accounts from 1000 on",
 				Globs: []string{"etc/login.defs", "etc/shadow", "etc/passwd"},
 				Needs: []string{"etc/login.defs"},
-				Edits: all(settings(setDefinition, "etc/login.defs", "PASS_MIN_DAYS", "1"), kept),
+				Edits: all(settings(setDefinition, "etc/login.defs", "PASS_MIN_DAYS", "1"), keptForADay),
 			},
 		},
 	},
@@ -241,8 +241,8 @@ func endless(root Root, p *Params) (in Inspection, err error) {
 	return in, err
 }
 
-// kept returns the edit that has the passwords of people kept for a day.
-func kept(p *Params) []Edit {
+// keptForADay returns the edit that has the passwords of people kept for a day.
+func keptForADay(p *Params) []Edit {
 	return []Edit{func(root Root) error {
 		people, err := peopleOf(root, 1000)
 		if err != nil {

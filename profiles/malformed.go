@@ -46,8 +46,8 @@ func asFinding(err error) (Finding, bool) {
 	return Finding{}, false
 }
 
-// Odd reports whether an error is about a file of the root, of which the controls that need it tell.
-func Odd(err error) bool {
-	_, odd := asFinding(err)
-	return odd
+// AboutFile reports whether an error is about a file of the root, of which the controls that need it tell.
+func AboutFile(err error) bool {
+	_, is := asFinding(err)
+	return is
 }

@@ -38,6 +38,17 @@ func (l *Layout) outbound() []string {
 	return l.Network.Outbound
 }
 
+// protocols are ports by protocol, sorted by number.
+type protocols struct{ tcp, udp []int }
+
+// allowed returns what may be called in the guest, and what it may call elsewhere.
+func (l *Layout) allowed() (in, out protocols, err error) {
+	if in.tcp, in.udp, err = byProtocol(l.Inbound()); err == nil {
+		out.tcp, out.udp, err = byProtocol(l.outbound())
+	}
+	return in, out, err
+}
+
 // A redirect sends a port of the host's to one of the instance's.
 type redirect struct{ from, to Port }
 
@@ -68,11 +79,7 @@ func numbers(ports []int) string {
 
 // nftables returns the rules of nft(8) that an image filters itself with.
 func (l *Layout) nftables() ([]byte, error) {
-	inTCP, inUDP, err := byProtocol(l.Inbound())
-	if err != nil {
-		return nil, err
-	}
-	outTCP, outUDP, err := byProtocol(l.outbound())
+	in, out, err := l.allowed()
 	if err != nil {
 		return nil, err
 	}
@@ -98,8 +105,8 @@ func (l *Layout) nftables() ([]byte, error) {
 	line("\t\ticmpv6 type { mld-listener-query, mld-listener-report, mld-listener-done, mld2-listener-report } accept")
 	line("\t\tip6 saddr fe80::/10 udp sport 547 udp dport 546 accept")
 	line("\t\ticmp type { destination-unreachable, time-exceeded, parameter-problem } accept")
-	accept("tcp", inTCP)
-	accept("udp", inUDP)
+	accept("tcp", in.tcp)
+	accept("udp", in.udp)
 	line("\t}")
 	line("\tchain forward {")
 	line("\t\ttype filter hook forward priority 0; policy drop;")
@@ -115,8 +122,8 @@ func (l *Layout) nftables() ([]byte, error) {
 	line("\t\tct state established,related accept")
 	line("\t\ticmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit, mld-listener-report, mld-listener-done, mld2-listener-report } accept")
 	line("\t\tip6 daddr ff02::1:2 udp sport 546 udp dport 547 accept")
-	accept("tcp", outTCP)
-	accept("udp", outUDP)
+	accept("tcp", out.tcp)
+	accept("udp", out.udp)
 	line("\t}")
 	line("}")
 	return b.Bytes(), nil
@@ -231,23 +238,19 @@ func (l *Layout) nftDock() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	inTCP, inUDP, err := byProtocol(l.Inbound())
-	if err != nil {
-		return nil, err
-	}
-	outTCP, outUDP, err := byProtocol(l.outbound())
+	in, out, err := l.allowed()
 	if err != nil {
 		return nil, err
 	}
 	var b bytes.Buffer
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	fmt.Fprintf(&b, ruleHead, l.Name)
-	only := func(match string, tcp, udp []int) {
-		if len(tcp) > 0 {
-			line("\t\t%s \"@PHYSICAL@\" tcp dport %s accept", match, numbers(tcp))
+	only := func(match string, ports protocols) {
+		if len(ports.tcp) > 0 {
+			line("\t\t%s \"@PHYSICAL@\" tcp dport %s accept", match, numbers(ports.tcp))
 		}
-		if len(udp) > 0 {
-			line("\t\t%s \"@PHYSICAL@\" udp dport %s accept", match, numbers(udp))
+		if len(ports.udp) > 0 {
+			line("\t\t%s \"@PHYSICAL@\" udp dport %s accept", match, numbers(ports.udp))
 		}
 		line("\t\t%s \"@PHYSICAL@\" drop", match)
 	}
@@ -260,13 +263,13 @@ func (l *Layout) nftDock() ([]byte, error) {
 	line("\t\ttype filter hook input priority 0; policy accept;")
 	line("\t\tct state established,related accept")
 	line("\t\ticmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit } accept")
-	only("iifname", outTCP, outUDP)
+	only("iifname", out)
 	line("\t}")
 	line("\tchain forward {")
 	line("\t\ttype filter hook forward priority 0; policy accept;")
 	line("\t\tct state established,related accept")
-	only("oifname", inTCP, inUDP)
-	only("iifname", outTCP, outUDP)
+	only("oifname", in)
+	only("iifname", out)
 	line("\t}")
 	if len(all) > 0 {
 		line("\tchain prerouting {")

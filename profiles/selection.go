@@ -315,7 +315,7 @@ func Audit(root Root, s *Selection, today time.Time) (*Report, error) {
 	}
 	r.Rules, r.Waivers = s.ruled(r), s.waivers
 	services, err := BootServices(root, s.os)
-	if err != nil && !Odd(err) {
+	if err != nil && !AboutFile(err) {
 		return nil, fmt.Errorf("services: %w", err)
 	}
 	r.Services = services
